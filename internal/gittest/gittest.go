@@ -1,0 +1,109 @@
+// Package gittest makes real git repositories for tests: in a temporary
+// directory, with no configuration but their own, a fixed author and fixed
+// dates, so that hashes are the same in every run.
+package gittest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Repo is a repository of a test.
+type Repo struct {
+	Dir string // the work tree; for a bare repository the repository
+
+	t     testing.TB
+	count int // commits made, for the dates
+}
+
+// Env returns an environment for git that nothing of the machine's user
+// reaches: no global or system configuration, an empty HOME.
+func Env(t testing.TB) []string {
+	t.Helper()
+	home := t.TempDir()
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + home,
+		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"),
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CEILING_DIRECTORIES=" + filepath.Dir(home),
+		"LC_ALL=C",
+	}
+}
+
+// New makes a repository whose first branch is called branch; args go to git
+// init (--bare, --object-format=sha256).
+func New(t testing.TB, branch string, args ...string) *Repo {
+	t.Helper()
+	r := &Repo{Dir: t.TempDir(), t: t}
+	r.Git(append([]string{"init", "--quiet", "--initial-branch=" + branch}, args...)...)
+	return r
+}
+
+// At returns the repository at dir, which exists.
+func At(t testing.TB, dir string) *Repo { return &Repo{Dir: dir, t: t} }
+
+// Clone clones r with args into a new directory. The transport is git's file
+// protocol, so that --depth and --filter work.
+func (r *Repo) Clone(args ...string) *Repo {
+	r.t.Helper()
+	dir := filepath.Join(r.t.TempDir(), "clone")
+	r.Git(append(append([]string{"clone", "--quiet"}, args...), "file://"+r.Dir, dir)...)
+	return At(r.t, dir)
+}
+
+// Git runs git in the repository and returns its output without the last line
+// break. A failure fails the test.
+func (r *Repo) Git(args ...string) string {
+	r.t.Helper()
+	return r.Input("", args...)
+}
+
+// Input is Git with a standard input.
+func (r *Repo) Input(stdin string, args ...string) string {
+	r.t.Helper()
+	cmd := exec.CommandContext(r.t.Context(), "git", args...)
+	cmd.Dir = r.Dir
+	// Each commit is a minute later than the one before.
+	when := fmt.Sprintf("2026-01-02T03:%02d:00Z", r.count%60)
+	cmd.Env = append(Env(r.t),
+		"GIT_AUTHOR_NAME=Anna Lab", "GIT_AUTHOR_EMAIL=anna@example.lan", "GIT_AUTHOR_DATE="+when,
+		"GIT_COMMITTER_NAME=Anna Lab", "GIT_COMMITTER_EMAIL=anna@example.lan", "GIT_COMMITTER_DATE="+when)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		r.t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return strings.TrimSuffix(string(out), "\n")
+}
+
+// Write puts content into the file at name, a slash-separated path.
+func (r *Repo) Write(name, content string) {
+	r.t.Helper()
+	p := filepath.Join(r.Dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// Commit commits everything in the work tree, also if that is nothing new, and
+// returns the full hash.
+func (r *Repo) Commit(message string) string {
+	r.t.Helper()
+	r.Git("add", "--all")
+	r.count++
+	r.Input(message, "commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "--file=-")
+	return r.Git("rev-parse", "HEAD")
+}
