@@ -28,9 +28,11 @@ type answer struct {
 	stream func(w http.ResponseWriter, r *http.Request) // instead of the rest
 }
 
-func empty(status int) answer             { return answer{status: status} }
-func text(status int, body string) answer { return answer{status: status, kind: typeText, body: []byte(body)} }
-func reply(v any) answer                  { return answer{status: 200, kind: typeJSON, body: mustJSON(v)} }
+func empty(status int) answer { return answer{status: status} }
+func text(status int, body string) answer {
+	return answer{status: status, kind: typeText, body: []byte(body)}
+}
+func reply(v any) answer { return answer{status: 200, kind: typeJSON, body: mustJSON(v)} }
 
 // page is the web interface, which answers whatever else does not.
 func page() answer {
