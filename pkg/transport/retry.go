@@ -56,7 +56,7 @@ type Judge func(Exchange) Judgement
 type RetryOptions struct {
 	Next      http.RoundTripper
 	Judge     Judge
-	Healthy   func(context.Context) error      // asked after every answer to confirm, 5 s at most; an error makes that answer transient
+	Healthy   func(context.Context) error      // asked after every status to confirm, 5 s at most; an error makes it transient
 	CloseIdle func()                           // after two failures in a row; nil: nothing
 	Trouble   func(err error)                  // once when trouble begins, at the second failure in a row
 	Recovered func(after time.Duration)        // once when it ends; after: since the first failure
@@ -229,7 +229,7 @@ func (r *Retry) judge(ctx context.Context, call Call, x Exchange) Judgement {
 	if j.RetryAfter <= 0 && x.Response != nil {
 		j.RetryAfter = RetryAfter(x.Response)
 	}
-	if j.Class == Confirm && r.o.Healthy != nil && x.Request.Method == http.MethodGet {
+	if j.Class == Confirm && x.Response != nil && r.o.Healthy != nil && x.Request.Method == http.MethodGet {
 		ctx, cancel := context.WithTimeoutCause(ctx, healthTimeout, &TimeoutError{What: "health answer", After: healthTimeout})
 		defer cancel()
 		if err := r.o.Healthy(ctx); err != nil {
