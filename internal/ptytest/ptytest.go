@@ -22,6 +22,9 @@ import (
 	"github.com/hinshun/vt10x"
 )
 
+// orphans is how long a terminal that outlives its command is read.
+const orphans = 2 * time.Second
+
 // Term is a pseudo terminal with an emulator behind it.
 type Term struct {
 	master *os.File
@@ -71,8 +74,11 @@ func Start(cmd *exec.Cmd, w, h int) (*Term, error) {
 	go func() {
 		defer close(t.ended)
 		t.err = cmd.Wait()
-		<-read
-		_ = t.master.Close()
+		select {
+		case <-read:
+			_ = t.master.Close()
+		case <-time.After(orphans): // a child of cmd's still has the terminal
+		}
 	}()
 	return t, nil
 }
