@@ -6,6 +6,7 @@ package poll
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -119,4 +120,15 @@ func Every(ctx context.Context, d time.Duration, f func()) (stop func()) {
 		}
 	})
 	return func() { cancel(); done.Wait() }
+}
+
+// ErrIdle is the cause of a context that a Watchdog ended.
+var ErrIdle = errors.New("nothing arrived in time") //nolint:gochecknoglobals // a sentinel
+
+// Watchdog returns a context that ends with ErrIdle when feed has not been
+// called for d. stop releases it.
+func Watchdog(ctx context.Context, d time.Duration) (guarded context.Context, feed, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := time.AfterFunc(d, func() { cancel(ErrIdle) })
+	return ctx, func() { t.Reset(d) }, func() { t.Stop(); cancel(nil) }
 }

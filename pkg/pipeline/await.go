@@ -1,0 +1,346 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"homelab/pkg/poll"
+	"homelab/pkg/woodpecker"
+)
+
+// watch is the state of one look or watch. The loop around it is thin: it
+// reads, tells what changed, asks decide, and waits.
+type watch struct {
+	src    Source
+	target Target
+	limits Limits
+	emit   func(Update)
+	ears   *listener // nil: no stream
+	start  time.Time
+
+	out      Outcome
+	history  []woodpecker.Pipeline // rows of the first look, for the usual duration
+	ancestry map[string]ancestry
+	local    *facts // what the checkout knows; nil: not asked yet
+
+	row      woodpecker.Pipeline // the last complete answer
+	shown    woodpecker.Pipeline // the display: row, moved forward by events
+	lastRead time.Time
+	began    time.Time // when the watch of this row began
+	closing  time.Time // when every step was first seen ended while the pipeline was not; zero: not so
+	closed   int       // readings since then
+	cadence  cadence
+	doomed   bool // an event showed a counting workflow's bad end
+	renewed  bool
+	queued   bool // the queue has been asked
+	noted    map[string]bool
+}
+
+const (
+	patience   = 5 * time.Minute   // of failure, once the row has been read
+	safety     = 150 * time.Second // between reads while the stream is healthy
+	afterPing  = 2 * time.Second   // the ping precedes the subscription
+	stuckAfter = 2 * time.Minute   // pending this long is worth a question
+)
+
+// Await finds the row that speaks for t and follows it to its end, or looks
+// once (Limits.Once). It tells what it sees through emit, from the calling
+// goroutine, and always returns an Outcome with a verdict; only *AmbiguousError
+// comes as an error, for a commit that was not named clearly enough.
+func Await(ctx context.Context, src Source, t Target, limits Limits, emit func(Update)) (Outcome, error) {
+	w := &watch{
+		src: src, target: t, limits: limits, emit: emit, start: time.Now(),
+		ancestry: map[string]ancestry{}, noted: map[string]bool{},
+	}
+	w.out.Target = t
+	if !limits.Once {
+		w.ears = w.openEars(ctx)
+		defer w.ears.close()
+	}
+	hit, none, err := w.find(ctx)
+	var ambiguous *AmbiguousError
+	switch {
+	case errors.As(err, &ambiguous):
+		return w.out, err
+	case err != nil:
+		return w.fail(ctx, err), nil
+	case none != nil:
+		w.out.Verdict, w.out.Reason, w.out.Hint, w.out.Confirmed = Absent, none.reason, none.hint, none.confirmed
+		return w.out, nil
+	}
+	w.out.Others = hit.others
+	w.pin(hit.row, hit.why)
+	return w.run(ctx), nil
+}
+
+// openEars opens the event stream where the server is known to bear it and
+// will send this repository's events.
+func (w *watch) openEars(ctx context.Context) *listener {
+	if !w.src.Version().StreamSafe() {
+		return nil
+	}
+	if !w.target.Repo.Public() {
+		p, err := w.src.Permissions(ctx, w.target.Repo.ID)
+		if err != nil || p.Synced == 0 {
+			return nil
+		}
+	}
+	return listen(ctx, w.src, w.target.Repo.ID)
+}
+
+// pin makes row the one that is watched.
+func (w *watch) pin(row woodpecker.Pipeline, why string) {
+	w.row, w.shown = row, row
+	w.began, w.doomed, w.lastRead = time.Now(), false, time.Time{}
+	w.cadence = newCadence(w.began)
+	w.count(false)
+	w.emit(Found{Row: row, Why: why})
+}
+
+// run watches the pinned row, and those that take over from it, to a verdict.
+func (w *watch) run(ctx context.Context) Outcome {
+	var m memory
+	first := true
+	for {
+		before := w.shown
+		safetyRead := w.ears.state().healthy && !first && time.Since(w.lastRead) >= safety
+		row, err := w.read(woodpecker.WithPatience(ctx, w.patience(first)), w.row.Number)
+		switch {
+		case err == nil && row.ID == w.row.ID:
+		case err == nil, refusedAs(err, http.StatusNotFound):
+			gone, goneErr := w.gone(ctx, err)
+			if goneErr != nil {
+				return w.fail(ctx, goneErr)
+			}
+			if gone {
+				return w.outGone(ctx)
+			}
+			continue
+		case refusedAs(err, http.StatusUnauthorized) && w.renew(ctx):
+			continue
+		default:
+			return w.fail(ctx, err)
+		}
+		first = false
+		w.lastRead, w.row, w.doomed = time.Now(), row, false
+		if w.show(row) && safetyRead && before.ID == row.ID {
+			w.ears.doubt()
+		}
+		w.count(true)
+		m = remember(m, row, time.Now())
+		d := decide(reading{
+			row: row, gate: w.limits.Gate, failFast: w.limits.FailFast, once: w.limits.Once,
+			version: w.src.Version(), timeout: time.Duration(w.target.Repo.Timeout) * time.Minute,
+			memory: m, now: time.Now(),
+		})
+		if w.limits.Once && !d.final {
+			d = w.asItIs(d)
+		}
+		if d.final {
+			next, done := w.end(ctx, d)
+			if !done {
+				w.pin(next, "")
+				m, first = memory{}, true
+				continue
+			}
+			return w.out
+		}
+		w.note(d.note)
+		if err := w.wait(ctx, d.again); err != nil {
+			return w.fail(ctx, err)
+		}
+	}
+}
+
+// asItIs words a reading that is no end for a single look.
+func (w *watch) asItIs(d decision) decision {
+	v := Running
+	if w.row.Status == woodpecker.Pending || w.row.Status == woodpecker.Created {
+		v = Pending
+	}
+	reason := d.reason
+	if reason == "" {
+		reason = d.note
+	}
+	if reason == "" {
+		reason = "the server says " + string(w.row.Status) + ", which is not settled yet"
+	}
+	return final(v, reason, Hint{Advice: WatchRow})
+}
+
+func (w *watch) patience(first bool) time.Duration {
+	if first || w.limits.Once {
+		return 0
+	}
+	return patience
+}
+
+func refusedAs(err error, status int) bool {
+	var api *woodpecker.APIError
+	return errors.As(err, &api) && api.Class == woodpecker.Refused && api.Status == status
+}
+
+func (w *watch) read(ctx context.Context, number int64) (woodpecker.Pipeline, error) {
+	row, err := w.src.Pipeline(ctx, w.target.Repo.ID, number)
+	if err != nil {
+		return row, err
+	}
+	return cleaned(row), nil
+}
+
+// renew asks once for a new token after the server refused the one in use.
+func (w *watch) renew(ctx context.Context) bool {
+	if w.renewed || w.limits.Renew == nil {
+		return false
+	}
+	w.renewed = true
+	ok, err := w.limits.Renew(ctx)
+	return ok && err == nil
+}
+
+// show moves the display and tells what changed.
+func (w *watch) show(told woodpecker.Pipeline) bool {
+	cur := merge(w.shown, told)
+	c, changed := diff(w.shown, cur)
+	w.shown = cur
+	if changed {
+		w.emit(c)
+	}
+	return changed
+}
+
+// hear takes what the stream told since the last time, and says whether it
+// makes a read urgent.
+func (w *watch) hear() (urgent bool) {
+	h := w.ears.take()
+	for _, n := range h.notes {
+		w.emit(Detail{n})
+	}
+	for _, told := range h.told {
+		if told.ID != w.row.ID {
+			continue
+		}
+		w.show(told)
+		w.count(false)
+		red := len(bad(w.limits.Gate.gated(told.Workflows))) > 0
+		if told.Status.Ended() || told.Status == woodpecker.Blocked || red && !w.doomed {
+			urgent = true
+		}
+		w.doomed = w.doomed || red
+	}
+	if h.healthy && h.pinged.After(w.lastRead) {
+		urgent = true
+	}
+	return urgent
+}
+
+// wait waits for the next read: again when decide named a time, else by the
+// stream or the usual schedule.
+func (w *watch) wait(ctx context.Context, again time.Duration) error {
+	if again > 0 {
+		err := poll.Sleep(ctx, again)
+		w.hear()
+		return err
+	}
+	w.askQueue(ctx)
+	var polled time.Time // when polling alone would read; zero: not asked yet
+	for {
+		if w.hear() {
+			return nil
+		}
+		due := w.due(&polled)
+		if !due.After(time.Now()) {
+			return nil
+		}
+		if _, err := poll.Wait(ctx, time.Until(due), w.ears.channel()); err != nil {
+			return err
+		}
+	}
+}
+
+// due says when to read next if nothing urgent is heard.
+func (w *watch) due(polled *time.Time) time.Time {
+	if !w.closing.IsZero() {
+		from := w.closing
+		if w.lastRead.After(from) {
+			from = w.lastRead
+		}
+		d, _ := closing(w.closed)
+		return from.Add(d)
+	}
+	if s := w.ears.state(); s.healthy {
+		if again := s.pinged.Add(afterPing); w.lastRead.Before(again) {
+			return again
+		}
+		return w.lastRead.Add(safety)
+	}
+	if polled.IsZero() {
+		now := time.Now()
+		var running time.Duration
+		if w.row.Started > 0 {
+			running = w.src.Now().Sub(woodpecker.Moment(w.row.Started))
+		}
+		var d time.Duration
+		d, w.cadence = w.cadence.next(now, w.began, w.shown, medianRun(w.history, w.row), running)
+		*polled = now.Add(jitter(d))
+	}
+	return *polled
+}
+
+// jitter varies d by ±10 %, so that many watches of one push do not read in
+// step.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spreading load is no secret
+}
+
+// count keeps how many readings found every step ended and the pipeline not.
+func (w *watch) count(read bool) {
+	switch ended := allStepsEnded(w.shown.Workflows) && !w.shown.Status.Ended(); {
+	case !ended:
+		w.closing, w.closed = time.Time{}, 0
+	case w.closing.IsZero():
+		w.closing, w.closed = time.Now(), 0
+	case read:
+		w.closed++
+	}
+}
+
+// note tells something once.
+func (w *watch) note(text string) {
+	if text != "" && !w.noted[text] {
+		w.noted[text] = true
+		w.emit(Note{text})
+	}
+}
+
+// askQueue asks once why a pipeline has been pending for two minutes. Only
+// administrators get an answer; whatever comes, it is no verdict.
+func (w *watch) askQueue(ctx context.Context) {
+	if w.queued || w.row.Status != woodpecker.Pending || time.Since(w.began) < stuckAfter {
+		return
+	}
+	w.queued = true
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	q, err := w.src.Queue(ctx)
+	w.note(stuck(q, err == nil))
+}
+
+// stuck words why a pipeline stays pending, as far as the queue tells.
+func stuck(q woodpecker.Queue, known bool) string {
+	const head = "pending for 2 min: "
+	switch {
+	case !known:
+		return head + "no agent has taken it"
+	case q.Paused:
+		return head + "the server's queue is paused"
+	case q.Stats.Workers == 0:
+		return head + "no agent is connected"
+	case len(q.Pending) > 1:
+		return head + count(len(q.Pending)-1, "task") + " ahead or beside it in the queue"
+	}
+	return head + "no agent has taken it"
+}
