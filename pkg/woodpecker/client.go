@@ -32,8 +32,8 @@ type Options struct {
 // Client asks one server. It is safe for concurrent use.
 type Client struct {
 	base  *url.URL
-	raw   http.RoundTripper
 	retry *transport.Retry
+	once  *transport.Retry // the same limits, and every answer is taken as it is: streams, health
 
 	mu      sync.Mutex
 	version Version       // from the last answer that carried one
@@ -45,7 +45,8 @@ const versionHeader = "X-Woodpecker-Version"
 
 // New returns a client of o.Base. Nothing is dialled.
 func New(o Options) *Client {
-	c := &Client{base: o.Base, raw: o.Transport}
+	c := &Client{base: o.Base}
+	c.once = transport.NewRetry(transport.RetryOptions{Next: o.Transport, Judge: takeAsIs})
 	jitter := 0.25
 	if o.Exact {
 		jitter = 0

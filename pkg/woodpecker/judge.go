@@ -82,6 +82,14 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 	return no(transport.Transient, Exhausted, errors.New("an answer of no known kind"))
 }
 
+// takeAsIs is the judge of what is asked once: whatever comes is handed on.
+func takeAsIs(x transport.Exchange) transport.Judgement {
+	if x.Response == nil || x.Err != nil {
+		return transport.Judgement{Class: transport.Final, Err: x.Err}
+	}
+	return transport.Judgement{Class: transport.Answer}
+}
+
 func judgeNoResponse(x transport.Exchange) transport.Judgement {
 	var cert *transport.CertificateError
 	var redirect *transport.RedirectError
@@ -170,7 +178,7 @@ func (c *Client) healthy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.raw.RoundTrip(req)
+	resp, err := c.once.RoundTrip(req)
 	if err != nil {
 		return nil //nolint:nilerr // see above: no answer says nothing about the database
 	}

@@ -151,7 +151,7 @@ func (c *Client) openStream(ctx context.Context, op string, path []string) (io.R
 		return nil, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	resp, err := c.raw.RoundTrip(req)
+	resp, err := c.once.RoundTrip(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
