@@ -30,7 +30,7 @@ type streamFaults struct {
 	stall time.Time // nothing is sent before then
 }
 
-// DropStreams ends all open streams.
+// DropStreams ends all open streams; what has happened before is still sent.
 func (s *Server) DropStreams() {
 	s.lock()
 	defer s.unlock()
@@ -239,14 +239,11 @@ func (s *Server) pump(ctx context.Context, stopped int, out *sse, take func() (m
 			next = s.queue[0].at
 		}
 		s.unlock()
-		if gone {
-			return
-		}
 		for _, m := range msgs {
 			out.write(m)
 			quiet = now
 		}
-		if last {
+		if last || gone {
 			return
 		}
 		if len(msgs) == 0 && !sleep(ctx, wake, next.Sub(now)) {
