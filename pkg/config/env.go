@@ -15,7 +15,7 @@ import (
 // name directories.
 const (
 	EnvServer         = "WOODPECKER_SERVER"
-	EnvToken          = "WOODPECKER_TOKEN" //nolint:gosec // the variable's name, no credential
+	EnvToken          = "WOODPECKER_TOKEN"
 	EnvDial           = "HOMELAB_WOODPECKER_DIAL"
 	EnvConfig         = "HOMELAB_CONFIG"
 	EnvForgejoToken   = "FORGEJO_TOKEN" //nolint:gosec // the variable's name, no credential
@@ -23,7 +23,7 @@ const (
 	EnvGitHubToken    = "GITHUB_TOKEN"  //nolint:gosec // the variable's name, no credential
 	EnvGHToken        = "GH_TOKEN"      //nolint:gosec // the variable's name, no credential
 	EnvVaultAddr      = "VAULT_ADDR"
-	EnvVaultToken     = "VAULT_TOKEN" //nolint:gosec // the variable's name, no credential
+	EnvVaultToken     = "VAULT_TOKEN"
 	EnvVaultCACert    = "VAULT_CACERT"
 	EnvVaultNamespace = "VAULT_NAMESPACE"
 	EnvKubeconfig     = "KUBECONFIG"

@@ -68,13 +68,13 @@ func InitTemplate(a InitAnswers) ([]byte, error) {
 	line("")
 	in := section("woodpecker", a.Server != "" || a.Dial != "" || a.CAFile != "" || a.VaultPath != "")
 	key(in, "server", a.Server, "https://ci.example.lan")
-	line(in+"# Connect to this address (or ADDRESS:PORT) without asking DNS. The name")
-	line(in+"# and its certificate stay those of the server's URL.")
+	line(in + "# Connect to this address (or ADDRESS:PORT) without asking DNS. The name")
+	line(in + "# and its certificate stay those of the server's URL.")
 	key(in, "dial", a.Dial, "10.0.20.203")
-	line(in+"# Trusted in addition to the system's certificates.")
+	line(in + "# Trusted in addition to the system's certificates.")
 	key(in, "ca-file", a.CAFile, "/etc/ssl/lab-ca.pem")
-	line(in+"# Where the token is read when the variable is not set (KV v1 or v2). It")
-	line(in+"# is used for the server above only.")
+	line(in + "# Where the token is read when the variable is not set (KV v1 or v2). It")
+	line(in + "# is used for the server above only.")
 	switch {
 	case a.VaultPath != "":
 		line("%stoken-vault:", in)
@@ -151,9 +151,7 @@ func (a InitAnswers) check() error {
 
 // yamlString writes a string that no YAML reader takes for something else.
 func yamlString(s string) string {
-	if s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsFunc(s, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-:", c))
-	}) && !strings.HasSuffix(s, ":") && !slices.Contains([]string{"null", "true", "false", "yes", "no", "on", "off", "y", "n"}, strings.ToLower(s)) {
+	if s[0] >= 'a' && s[0] <= 'z' && only(s, "/._-:") && !strings.HasSuffix(s, ":") && !slices.Contains([]string{"null", "true", "false", "yes", "no", "on", "off", "y", "n"}, strings.ToLower(s)) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
@@ -204,7 +202,7 @@ func WriteInit(path string, data []byte, force bool) error {
 	if !force {
 		// A rename would replace what somebody else has written meanwhile:
 		// the name is claimed first, which exactly one can.
-		claim, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the user's own configuration, named by the user
+		claim, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			return exists(path)
 		}

@@ -245,7 +245,7 @@ func bind[T any](e *Effective, key, noun string, v Value[T], owner, effective Va
 	if !v.Set || !owner.Set || !effective.Set || sameOrigin(owner.V, effective.V) {
 		return v
 	}
-	_, name, _ := cutLast(key)
+	_, name := cutLast(key)
 	e.note(key, "%s (%s) not used: it belongs to %s (%s), and the %s is %s (%s)",
 		name, v.Source, owner.V, owner.Source, noun, effective.V, effective.Source)
 	return Value[T]{}

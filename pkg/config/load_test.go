@@ -14,8 +14,6 @@ import (
 	"homelab/pkg/fault"
 )
 
-func ptr(s string) *string { return &s }
-
 // setup writes a user's file ("" writes none) and returns options that find it.
 func setup(t *testing.T, file string, env map[string]string) Options {
 	t.Helper()
@@ -81,21 +79,29 @@ func TestPrecedence(t *testing.T) {
 		want []string // by level: nothing, file or repository, + environment, + flag; "-" is skipped
 	}{
 		{
-			"woodpecker.server", map[string]string{EnvServer: "https://ci.env/"}, func(f *Flags) { f.Server = ptr("https://ci.flag") },
+			"woodpecker.server",
+			map[string]string{EnvServer: "https://ci.env/"},
+			func(f *Flags) { f.Server = new("https://ci.flag") },
 			[]string{"", "https://ci.example.lan/root <" + fileName + ":3>", "https://ci.env <WOODPECKER_SERVER>", "https://ci.flag <flag --server>"},
 		},
 		{
-			"woodpecker.dial", map[string]string{EnvDial: "10.0.0.2"}, func(f *Flags) { f.Dial = ptr("10.0.0.3:1") },
+			"woodpecker.dial",
+			map[string]string{EnvDial: "10.0.0.2"},
+			func(f *Flags) { f.Dial = new("10.0.0.3:1") },
 			[]string{"", "10.0.20.203 <" + fileName + ":4>", "10.0.0.2 <HOMELAB_WOODPECKER_DIAL>", "10.0.0.3:1 <flag --dial>"},
 		},
 		{"woodpecker.ca-file", nil, nil, []string{"", "~/.config/homelab/lab-ca.pem <" + fileName + ":5>", "-", "-"}},
 		{
-			"woodpecker.token", map[string]string{EnvToken: " tok "}, nil,
+			"woodpecker.token",
+			map[string]string{EnvToken: " tok "},
+			nil,
 			[]string{"", "", "set <WOODPECKER_TOKEN>", "-"},
 		},
 		{"woodpecker.token-vault", nil, nil, []string{"", "secret/ci/global (field woodpecker_api_token) <" + fileName + ":6>", "-", "-"}},
 		{
-			"vault.address", map[string]string{EnvVaultAddr: "https://vault.example.lan:443"}, nil,
+			"vault.address",
+			map[string]string{EnvVaultAddr: "https://vault.example.lan:443"},
+			nil,
 			[]string{"", "https://vault.example.lan <" + fileName + ":10>", "https://vault.example.lan:443 <VAULT_ADDR>", "-"},
 		},
 		{"vault.dial", nil, nil, []string{"", "10.0.20.203:8200 <" + fileName + ":11>", "-", "-"}},
@@ -103,11 +109,13 @@ func TestPrecedence(t *testing.T) {
 		{"vault.namespace", map[string]string{EnvVaultNamespace: "ns"}, nil, []string{"", "", "ns <VAULT_NAMESPACE>", "-"}},
 		{"vault.token", map[string]string{EnvVaultToken: "tok"}, nil, []string{"", "", "set <VAULT_TOKEN>", "-"}},
 		{
-			"kubernetes.kubeconfig", map[string]string{EnvKubeconfig: "/a::/b"}, func(f *Flags) { f.Kubeconfig = ptr("/c") },
+			"kubernetes.kubeconfig",
+			map[string]string{EnvKubeconfig: "/a::/b"},
+			func(f *Flags) { f.Kubeconfig = new("/c") },
 			[]string{"~/.kube/config <default>", "~/.kube/config <default>", "/a, /b <KUBECONFIG>", "/c <flag --kubeconfig>"},
 		},
 		{
-			"kubernetes.context", nil, func(f *Flags) { f.Context = ptr("flagged") },
+			"kubernetes.context", nil, func(f *Flags) { f.Context = new("flagged") },
 			[]string{"", "homelab <" + fileName + ":13>", "-", "flagged <flag --context>"},
 		},
 		{"forge.token.forgejo", map[string]string{EnvForgejoToken: "a"}, nil, []string{"", "", "set <FORGEJO_TOKEN>", "-"}},
@@ -171,11 +179,11 @@ func TestFileLocation(t *testing.T) {
 		{"environment", map[string]string{"HOME": home, EnvConfig: other}, nil, "https://ci.other", ""},
 		{"environment with tilde", map[string]string{"HOME": home, EnvConfig: "~/other file.yaml"}, nil, "https://ci.other", ""},
 		{"flag", map[string]string{"HOME": home, EnvConfig: "/nowhere"}, &other, "https://ci.other", ""},
-		{"flag to nothing", map[string]string{"HOME": home}, ptr("/dev/null"), "", ""},
-		{"flag empty", map[string]string{"HOME": home}, ptr(""), "--config is empty; give a value or leave it out", "homelab config show"},
+		{"flag to nothing", map[string]string{"HOME": home}, new("/dev/null"), "", ""},
+		{"flag empty", map[string]string{"HOME": home}, new(""), "--config is empty; give a value or leave it out", "homelab config show"},
 		{"environment missing", map[string]string{"HOME": home, EnvConfig: "/no where"}, nil, "/no where, named by HOMELAB_CONFIG, does not exist", "homelab config init --config '/no where'"},
-		{"flag missing", map[string]string{"HOME": home}, ptr("/nowhere"), "/nowhere, named by flag --config, does not exist", "homelab config init --config /nowhere"},
-		{"directory", map[string]string{"HOME": home}, ptr("/"), "configuration file / cannot be read: is a directory", "ls -ld /"},
+		{"flag missing", map[string]string{"HOME": home}, new("/nowhere"), "/nowhere, named by flag --config, does not exist", "homelab config init --config /nowhere"},
+		{"directory", map[string]string{"HOME": home}, new("/"), "configuration file / cannot be read: is a directory", "ls -ld /"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -253,54 +261,74 @@ func TestBinding(t *testing.T) {
 		notes      int
 	}{
 		{"file alone", file, nil, nil, nil, own, 0},
-		{"same origin by flag", file, nil, ptr("HTTPS://CI.file.:443/other/root"), nil, own, 0},
+		{"same origin by flag", file, nil, new("HTTPS://CI.file.:443/other/root"), nil, own, 0},
 		{"same origin by environment", file, map[string]string{EnvServer: "https://ci.file/x"}, nil, nil, own, 0},
-		{"other host by flag", file, nil, ptr("https://ci.flag"), nil, notAll("https://ci.flag", "flag --server"), 3},
+		{"other host by flag", file, nil, new("https://ci.flag"), nil, notAll("https://ci.flag", "flag --server"), 3},
 		{"other host by environment", file, map[string]string{EnvServer: "https://ci.env"}, nil, nil, notAll("https://ci.env", "WOODPECKER_SERVER"), 3},
-		{"other port", file, nil, ptr("https://ci.file:8443"), nil, notAll("https://ci.file:8443", "flag --server"), 3},
-		{"other scheme", file, nil, ptr("http://ci.file"), nil, notAll("http://ci.file", "flag --server"), 3},
+		{"other port", file, nil, new("https://ci.file:8443"), nil, notAll("https://ci.file:8443", "flag --server"), 3},
+		{"other scheme", file, nil, new("http://ci.file"), nil, notAll("http://ci.file", "flag --server"), 3},
 		{
-			"flag back to the file's server", file, map[string]string{EnvServer: "https://ci.env"}, ptr("https://ci.file"), nil,
+			"flag back to the file's server", file,
+			map[string]string{EnvServer: "https://ci.env"},
+			new("https://ci.file"), nil,
 			own, 0,
 		},
 		{
-			"own dial for another server", file, nil, ptr("https://ci.flag"), ptr("10.0.0.3"),
+			"own dial for another server", file, nil, new("https://ci.flag"), new("10.0.0.3"),
 			with(notAll("https://ci.flag", "flag --server"), "woodpecker.dial", "10.0.0.3 <flag --dial>"), 2,
 		},
 		{
-			"environment's pair", file, map[string]string{EnvServer: "https://ci.env", EnvDial: "10.0.0.2"}, nil, nil,
+			"environment's pair", file,
+			map[string]string{EnvServer: "https://ci.env", EnvDial: "10.0.0.2"},
+			nil, nil,
 			with(notAll("https://ci.env", "WOODPECKER_SERVER"), "woodpecker.dial", "10.0.0.2 <HOMELAB_WOODPECKER_DIAL>"), 2,
 		},
 		{
-			"environment's dial for the file's server", file, map[string]string{EnvDial: "10.0.0.2"}, nil, nil,
+			"environment's dial for the file's server", file,
+			map[string]string{EnvDial: "10.0.0.2"},
+			nil, nil,
 			all("10.0.0.2 <HOMELAB_WOODPECKER_DIAL>"), 0,
 		},
 		{
-			"environment's dial is not for a flag's other server", file, map[string]string{EnvServer: "https://ci.env", EnvDial: "10.0.0.2"}, ptr("https://ci.file"), nil,
+			"environment's dial is not for a flag's other server", file,
+			map[string]string{EnvServer: "https://ci.env", EnvDial: "10.0.0.2"},
+			new("https://ci.file"), nil,
 			own, 1,
 		},
 		{
-			"environment's dial, no server but the flag's", "", map[string]string{EnvDial: "10.0.0.2"}, ptr("https://ci.flag"), nil,
-			map[string]string{"woodpecker.dial": "10.0.0.2 <HOMELAB_WOODPECKER_DIAL>"}, 0,
+			"environment's dial, no server but the flag's", "",
+			map[string]string{EnvDial: "10.0.0.2"},
+			new("https://ci.flag"), nil,
+			map[string]string{"woodpecker.dial": "10.0.0.2 <HOMELAB_WOODPECKER_DIAL>"},
+			0,
 		},
 		{
-			"file without a server", noServer, map[string]string{EnvServer: "https://ci.env"}, nil, nil,
+			"file without a server", noServer,
+			map[string]string{EnvServer: "https://ci.env"},
+			nil, nil,
 			map[string]string{
 				"woodpecker.dial":        "10.0.0.1 <" + fileName + ":2>",
 				"woodpecker.ca-file":     "/ca <" + fileName + ":3>",
 				"woodpecker.token-vault": vaultNote,
-			}, 1,
+			},
+			1,
 		},
 		{
-			"same Vault", file, map[string]string{EnvVaultAddr: "https://v.file/"}, nil, nil,
-			map[string]string{"vault.address": "https://v.file <VAULT_ADDR>", "vault.dial": "10.0.0.9 <" + fileName + ":8>"}, 0,
+			"same Vault", file,
+			map[string]string{EnvVaultAddr: "https://v.file/"},
+			nil, nil,
+			map[string]string{"vault.address": "https://v.file <VAULT_ADDR>", "vault.dial": "10.0.0.9 <" + fileName + ":8>"},
+			0,
 		},
 		{
-			"other Vault", file, map[string]string{EnvVaultAddr: "https://v.env"}, nil, nil,
+			"other Vault", file,
+			map[string]string{EnvVaultAddr: "https://v.env"},
+			nil, nil,
 			map[string]string{
 				"vault.address": "https://v.env <VAULT_ADDR> note: vault.address https://v.file (" + fileName + ":7) not used: VAULT_ADDR is set",
 				"vault.dial":    " note: dial (" + fileName + ":8) not used: it belongs to https://v.file (" + fileName + ":7), and the Vault address is https://v.env (VAULT_ADDR)",
-			}, 2,
+			},
+			2,
 		},
 	}
 	for _, tt := range tests {
@@ -335,13 +363,13 @@ func TestBadFlagsAndEnvironment(t *testing.T) {
 		want  string
 		next  string
 	}{
-		{"server", nil, Flags{Server: ptr("ci.example.lan")}, "--server has no scheme; write https:// before the host", "homelab config show"},
-		{"server empty", nil, Flags{Server: ptr(" ")}, "--server is empty; give a value or leave it out", "homelab config show"},
-		{"dial empty", nil, Flags{Dial: ptr("")}, "--dial is empty; give a value or leave it out", "homelab config show"},
-		{"context empty", nil, Flags{Context: ptr("")}, "--context is empty; give a value or leave it out", "homelab config show"},
-		{"kubeconfig empty", nil, Flags{Kubeconfig: ptr("")}, "--kubeconfig is empty; give a value or leave it out", "homelab config show"},
+		{"server", nil, Flags{Server: new("ci.example.lan")}, "--server has no scheme; write https:// before the host", "homelab config show"},
+		{"server empty", nil, Flags{Server: new(" ")}, "--server is empty; give a value or leave it out", "homelab config show"},
+		{"dial empty", nil, Flags{Dial: new("")}, "--dial is empty; give a value or leave it out", "homelab config show"},
+		{"context empty", nil, Flags{Context: new("")}, "--context is empty; give a value or leave it out", "homelab config show"},
+		{"kubeconfig empty", nil, Flags{Kubeconfig: new("")}, "--kubeconfig is empty; give a value or leave it out", "homelab config show"},
 		{"env server", map[string]string{EnvServer: "https://u:hunter2@ci"}, Flags{}, "WOODPECKER_SERVER contains user info; remove what stands before the @", "unset WOODPECKER_SERVER"},
-		{"env server though a flag names one", map[string]string{EnvServer: "x"}, Flags{Server: ptr("https://a")}, "WOODPECKER_SERVER has no scheme; write https:// before the host", "unset WOODPECKER_SERVER"},
+		{"env server though a flag names one", map[string]string{EnvServer: "x"}, Flags{Server: new("https://a")}, "WOODPECKER_SERVER has no scheme; write https:// before the host", "unset WOODPECKER_SERVER"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -355,7 +383,7 @@ func TestBadFlagsAndEnvironment(t *testing.T) {
 		})
 	}
 	for _, o := range []Options{
-		{Flags: Flags{Dial: ptr("ci.example.lan")}},
+		{Flags: Flags{Dial: new("ci.example.lan")}},
 		{Env: FromMap(map[string]string{EnvDial: "10.0.0.1:0"})},
 	} {
 		if _, err := Load(o); err == nil || !strings.Contains(err.Error(), "is not an address to dial: ") || fault.KindOf(err) != fault.Usage {
@@ -401,7 +429,7 @@ func TestMissingToken(t *testing.T) {
 		{"vault", file, nil, nil, ""},
 		{"neither", small, nil, nil, "no token for ci.file: set WOODPECKER_TOKEN for ci.file: it is not set, and woodpecker.token-vault is not set in " + fileName},
 		{
-			"vault of another server", file, nil, ptr("https://ci.flag:8443"),
+			"vault of another server", file, nil, new("https://ci.flag:8443"),
 			"no token for ci.flag:8443: set WOODPECKER_TOKEN for ci.flag:8443: it is not set, and token-vault (" + fileName +
 				":1) not used: it belongs to https://ci.file (" + fileName + ":1), and the server is https://ci.flag:8443 (flag --server)",
 		},
@@ -563,7 +591,7 @@ func TestShowOrder(t *testing.T) {
 
 func TestNotes(t *testing.T) {
 	o := setup(t, small, map[string]string{"HTTPS_PROXY": "ftp://p:1", "http_proxy": "http://a b"})
-	if err := os.Chmod(filepath.Join(o.Env.Home(), ".config/homelab/config.yaml"), 0o666); err != nil { //nolint:gosec // the point of the test
+	if err := os.Chmod(filepath.Join(o.Env.Home(), ".config/homelab/config.yaml"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	e := load(t, o)
@@ -580,7 +608,7 @@ func TestNotes(t *testing.T) {
 func TestPick(t *testing.T) {
 	def := Value[string]{V: "origin"}
 	file := Value[string]{V: "lab", Set: true, Source: Source{LevelRepo, ".homelab.yaml:2"}}
-	if got := Pick(Given("remote", ptr("up")), file, def); got.V != "up" || got.Source.String() != "flag --remote" {
+	if got := Pick(Given("remote", new("up")), file, def); got.V != "up" || got.Source.String() != "flag --remote" {
 		t.Errorf("%+v", got)
 	}
 	if got := Pick(Given[string]("remote", nil), file, def); got != file {

@@ -158,7 +158,7 @@ func strayUserKey(section, key string) string {
 		return quoted(key) + ": secrets are not kept in this file; set " + EnvToken + " or use woodpecker.token-vault"
 	}
 	for _, k := range KnownKeys() {
-		parent, leaf, _ := cutLast(k)
+		parent, leaf := cutLast(k)
 		if leaf == key && parent != section && !strings.HasPrefix(parent, "forge") && !slices.Contains([]string{"dial", "path"}, leaf) {
 			return "unknown key " + quoted(key) + inSection(section) + "; nearest known key: " + strconv.Quote(k)
 		}
@@ -173,12 +173,12 @@ func inSection(section string) string {
 	return " in " + section
 }
 
-func cutLast(dotted string) (parent, leaf string, ok bool) {
+func cutLast(dotted string) (parent, leaf string) {
 	i := strings.LastIndexByte(dotted, '.')
 	if i < 0 {
-		return "", dotted, false
+		return "", dotted
 	}
-	return dotted[:i], dotted[i+1:], true
+	return dotted[:i], dotted[i+1:]
 }
 
 // normal removes what people vary in a key.
@@ -234,7 +234,7 @@ func parseServer(s string) (*url.URL, error) {
 			return nil, errors.New("has a port that is not 1 to 65535")
 		}
 	}
-	for _, seg := range strings.Split(u.Path, "/") {
+	for seg := range strings.SplitSeq(u.Path, "/") {
 		if seg == "." || seg == ".." {
 			return nil, errors.New("contains . or .. in its path")
 		}
@@ -285,7 +285,7 @@ func parseVaultPath(s string) (string, error) {
 	case !strings.Contains(s, "/"):
 		return "", errors.New("names only a mount; write MOUNT/PATH such as secret/ci/global")
 	}
-	for _, seg := range strings.Split(s, "/") {
+	for seg := range strings.SplitSeq(s, "/") {
 		if seg == "" || seg == "." || seg == ".." {
 			return "", errors.New("has an empty, . or .. segment")
 		}
@@ -336,10 +336,20 @@ func parseKind(s string) (ForgeKind, error) {
 
 // shellWord quotes a word so that a printed command survives pasting.
 func shellWord(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-+:@%,=", c))
-	}) {
+	if s != "" && only(s, "/._-+:@%,=") {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// only reports whether s consists of ASCII letters, digits and these marks.
+func only(s, marks string) bool {
+	for _, c := range s {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune(marks, c):
+		default:
+			return false
+		}
+	}
+	return true
 }

@@ -238,7 +238,7 @@ func deep(text string) bool {
 		deepest = max(deepest, depth)
 	}
 	marks := 0
-	for _, w := range strings.Fields(text) {
+	for w := range strings.FieldsSeq(text) {
 		if w != "-" && w != "?" && w != ":" && w[0] != '!' && w[0] != '&' {
 			break
 		}
