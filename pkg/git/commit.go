@@ -39,7 +39,7 @@ func (r *Repo) Resolve(ctx context.Context, rev string) (Commit, error) {
 	if strings.Contains(stderr, "is ambiguous") {
 		return "", r.ambiguous(ctx, rev, stderr)
 	}
-	if name, _ := splitRev(rev); name == "HEAD" || name == "@" {
+	if name := startOf(rev); name == "HEAD" || name == "@" {
 		if unborn, err := r.unborn(ctx); err != nil {
 			return "", err
 		} else if unborn {
@@ -65,16 +65,16 @@ func (r *Repo) Resolve(ctx context.Context, rev string) (Commit, error) {
 	return "", &UnknownError{Rev: rev, Near: near, Why: why}
 }
 
-// splitRev cuts rev into the name it starts from and what is done with it.
-func splitRev(rev string) (name, rest string) {
+// startOf returns the name that rev starts from: "main" of "main~2".
+func startOf(rev string) string {
 	i := strings.IndexAny(rev, "~^:")
 	if at := strings.Index(rev, "@{"); at > 0 && (i < 0 || at < i) {
 		i = at
 	}
 	if i < 0 {
-		return rev, ""
+		return rev
 	}
-	return rev[:i], rev[i:]
+	return rev[:i]
 }
 
 // unborn says whether HEAD is on a branch that has no commit.
@@ -90,8 +90,7 @@ func (r *Repo) unborn(ctx context.Context) (bool, error) {
 // verify resolves rev quietly: "" when there is no such object.
 func (r *Repo) verify(ctx context.Context, rev string) (string, error) {
 	res, err := r.ask(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", rev)
-	var failed *CommandError
-	if errors.As(err, &failed) {
+	if _, ok := errors.AsType[*CommandError](err); ok {
 		return "", nil
 	}
 	return strings.TrimSpace(string(res.Stdout)), err
@@ -193,7 +192,7 @@ func isHex(s string) bool {
 // near returns up to three branch and tag names that the name in rev may be a
 // slip of.
 func (r *Repo) near(ctx context.Context, rev string) ([]string, error) {
-	name, _ := splitRev(rev)
+	name := startOf(rev)
 	if name == "" || len(name) > 200 {
 		return nil, nil
 	}
@@ -210,17 +209,17 @@ func (r *Repo) near(ctx context.Context, rev string) ([]string, error) {
 			}
 		}
 	}
-	return nearest(name, names, 3), nil
+	return nearest(name, names), nil
 }
 
-// nearest returns the n names closest to name: equal but for case, or for the
+// nearest returns the three names closest to name: equal but for case, or for the
 // path before it (anna/fan for fan), or within a third of its letters.
-func nearest(name string, names []string, n int) []string {
+func nearest(name string, names []string) []string {
 	type scored struct {
 		name string
 		d    int
 	}
-	var close []scored
+	var near []scored
 	limit := max(1, len(name)/3)
 	low := strings.ToLower(name)
 	for _, candidate := range names {
@@ -234,13 +233,13 @@ func nearest(name string, names []string, n int) []string {
 			d = min(d, distance(low, rest, limit)+1)
 		}
 		same := func(s scored) bool { return s.name == candidate }
-		if d <= limit && candidate != name && !slices.ContainsFunc(close, same) {
-			close = append(close, scored{candidate, d})
+		if d <= limit && candidate != name && !slices.ContainsFunc(near, same) {
+			near = append(near, scored{candidate, d})
 		}
 	}
-	slices.SortStableFunc(close, func(a, b scored) int { return a.d - b.d })
+	slices.SortStableFunc(near, func(a, b scored) int { return a.d - b.d })
 	var out []string
-	for _, s := range close[:min(n, len(close))] {
+	for _, s := range near[:min(3, len(near))] {
 		out = append(out, s.name)
 	}
 	return out

@@ -8,13 +8,13 @@ import (
 
 // What a checkout can lack. Each is found with errors.Is.
 var (
-	ErrNotRepo = errors.New("not a git repository")                       //nolint:gochecknoglobals // a sentinel
-	ErrNoGit   = errors.New("git is not installed, or not in PATH")       //nolint:gochecknoglobals // a sentinel
-	ErrMissing = errors.New("the object is not in this checkout")         //nolint:gochecknoglobals // a sentinel
-	ErrUnborn  = errors.New("the current branch has no commit yet")       //nolint:gochecknoglobals // a sentinel
-	ErrNoFile  = errors.New("no such file in the commit")                 //nolint:gochecknoglobals // a sentinel
-	ErrRemote  = errors.New("no such remote")                             //nolint:gochecknoglobals // a sentinel
-	ErrCommit  = errors.New("not 40 or 64 lower-case hexadecimal digits") //nolint:gochecknoglobals // a sentinel
+	ErrNotRepo = errors.New("not a git repository")
+	ErrNoGit   = errors.New("git is not installed, or not in PATH")
+	ErrMissing = errors.New("the object is not in this checkout")
+	ErrUnborn  = errors.New("the current branch has no commit yet")
+	ErrNoFile  = errors.New("no such file in the commit")
+	ErrRemote  = errors.New("no such remote")
+	ErrCommit  = errors.New("not 40 or 64 lower-case hexadecimal digits")
 )
 
 // OwnershipError is git's refusal to work in a repository that belongs to

@@ -113,14 +113,15 @@ func parseRemote(s string) (r Remote, why string) {
 		return r, "it has a query or a fragment"
 	}
 	authority = authority[strings.LastIndexByte(authority, '@')+1:]
-	host, port, bracketed := authority, "", false
-	if strings.HasPrefix(authority, "[") {
+	var host, port string
+	bracketed := strings.HasPrefix(authority, "[")
+	if bracketed {
 		var closed bool
 		host, port, closed = strings.Cut(authority[1:], "]")
 		if !closed || (port != "" && port[0] != ':') {
 			return r, "the brackets of its address are not closed"
 		}
-		port, bracketed = strings.TrimPrefix(port, ":"), true
+		port = strings.TrimPrefix(port, ":")
 	} else {
 		host, port, _ = strings.Cut(authority, ":")
 	}

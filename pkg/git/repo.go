@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -151,7 +152,7 @@ func (r *Repo) Network(args ...string) Command {
 // English, because some are read; no prompt; no lock that a question does not
 // need, so that an editor's git is never disturbed.
 func base(env []string) []string {
-	return append(env[:len(env):len(env)], "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0")
+	return append(slices.Clip(env), "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0")
 }
 
 func (r *Repo) ask(ctx context.Context, args ...string) (Result, error) {
@@ -168,9 +169,9 @@ func (v Version) AtLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }
 
-// GitVersion asks git for its version, in a directory that need not be a
+// Installed asks git for its version, in a directory that need not be a
 // repository. The error is ErrNoGit or says what git answered.
-func GitVersion(ctx context.Context, dir string, env []string) (Version, error) {
+func Installed(ctx context.Context, dir string, env []string) (Version, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Version{}, err

@@ -22,8 +22,8 @@ func open(t *testing.T, r *gittest.Repo) *git.Repo {
 	return repo
 }
 
-// real returns dir without symbolic links, as git says it.
-func real(t *testing.T, dir string) string {
+// resolved returns dir without symbolic links, as git says it.
+func resolved(t *testing.T, dir string) string {
 	t.Helper()
 	p, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -40,7 +40,7 @@ func TestOpen(t *testing.T) {
 	linked := filepath.Join(t.TempDir(), "linked")
 	main.Git("worktree", "add", "--quiet", "-b", "topic", linked)
 	bare := gittest.New(t, "trunk", "--bare")
-	top, dot := real(t, main.Dir), filepath.Join(real(t, main.Dir), ".git")
+	top, dot := resolved(t, main.Dir), filepath.Join(resolved(t, main.Dir), ".git")
 
 	for _, tc := range []struct {
 		name, dir            string
@@ -49,9 +49,9 @@ func TestOpen(t *testing.T) {
 	}{
 		{"top", main.Dir, top, dot, dot, false},
 		{"below", filepath.Join(main.Dir, "sub/deep"), top, dot, dot, false},
-		{"linked", linked, real(t, linked), filepath.Join(dot, "worktrees/linked"), dot, false},
+		{"linked", linked, resolved(t, linked), filepath.Join(dot, "worktrees/linked"), dot, false},
 		{"inside .git", filepath.Join(main.Dir, ".git"), dot, dot, dot, false},
-		{"bare", bare.Dir, real(t, bare.Dir), real(t, bare.Dir), real(t, bare.Dir), true},
+		{"bare", bare.Dir, resolved(t, bare.Dir), resolved(t, bare.Dir), resolved(t, bare.Dir), true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r, err := git.Open(t.Context(), tc.dir, env)
@@ -94,7 +94,7 @@ func TestOpenRefuses(t *testing.T) {
 	r := gittest.New(t, "main")
 	_, err := git.Open(t.Context(), r.Dir, append(env, "GIT_TEST_ASSUME_DIFFERENT_OWNER=1"))
 	var owned *git.OwnershipError
-	if !errors.As(err, &owned) || owned.Dir != real(t, r.Dir) {
+	if !errors.As(err, &owned) || owned.Dir != resolved(t, r.Dir) {
 		t.Fatalf("another owner: %v", err)
 	}
 	if want := "git config --global --add safe.directory " + owned.Dir; owned.Advice() != want {
@@ -115,7 +115,7 @@ func TestOpenInsideAHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Root() != real(t, mine.Dir) {
+	if r.Root() != resolved(t, mine.Dir) {
 		t.Errorf("root %s", r.Root())
 	}
 	if c, err := r.Resolve(t.Context(), "HEAD"); string(c) != want {
@@ -146,9 +146,8 @@ func TestResolve(t *testing.T) {
 			} {
 				got, err := r.Resolve(t.Context(), rev)
 				// ":/text" takes everything that follows for the text.
-				var unknown *git.UnknownError
 				if rev == ":/one" {
-					if !errors.As(err, &unknown) {
+					if _, ok := errors.AsType[*git.UnknownError](err); !ok {
 						t.Errorf("%s: %s, %v", rev, got, err)
 					}
 					continue
@@ -566,12 +565,12 @@ func TestCurrentBranch(t *testing.T) {
 	}
 }
 
-func TestGitVersion(t *testing.T) {
-	v, err := git.GitVersion(t.Context(), t.TempDir(), gittest.Env(t))
+func TestInstalled(t *testing.T) {
+	v, err := git.Installed(t.Context(), t.TempDir(), gittest.Env(t))
 	if err != nil || !v.AtLeast(2, 30) || v.AtLeast(3, 1000) {
 		t.Errorf("%s, %v", v, err)
 	}
-	if _, err := git.GitVersion(t.Context(), t.TempDir(), nil); !errors.Is(err, git.ErrNoGit) {
+	if _, err := git.Installed(t.Context(), t.TempDir(), nil); !errors.Is(err, git.ErrNoGit) {
 		t.Errorf("without PATH: %v", err)
 	}
 }

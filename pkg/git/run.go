@@ -59,7 +59,7 @@ type Result struct {
 }
 
 // ErrNoProgram is in the error of a program that is not in PATH.
-var ErrNoProgram = errors.New("program not found") //nolint:gochecknoglobals // a sentinel
+var ErrNoProgram = errors.New("program not found")
 
 // CommandError is a process that ended with anything but 0. It never shows the
 // user info of a URL nor a header value among the arguments.
