@@ -191,3 +191,32 @@ func TestNotesStayAboveInOrder(t *testing.T) {
 		t.Errorf("screen:\n%s\nwant:\n%s", got, want)
 	}
 }
+
+// A terminal made so low that the view's first row is its last must keep the
+// row above.
+func TestResizeKeepsWhatIsAbove(t *testing.T) {
+	t.Parallel()
+	end := make(chan struct{})
+	term := onTerminal(t, 40, 10, func(s *Streams) {
+		fmt.Fprint(s.Err, "1\n2\n3\n4\n5\n6\n")
+		st := s.Story(t.Context(), func(_, h int, _ time.Duration) []Line {
+			return append(numbered(2), L(fmt.Sprint("height ", h)))
+		})
+		<-end
+		st.Close()
+	}, func(term *ptytest.Term) {
+		if err := term.Contains("height 10", 5*time.Second); err != nil {
+			t.Error(err)
+		}
+		if err := term.Resize(40, 5); err != nil {
+			t.Error(err)
+		}
+		if err := term.Contains("height 5", 5*time.Second); err != nil {
+			t.Error(err)
+		}
+		close(end)
+	})
+	if got, want := term.Screen(), "6\nrow 1 of 2\nrow 2 of 2\nheight 5"; got != want {
+		t.Errorf("screen:\n%s\nwant:\n%s", got, want)
+	}
+}

@@ -35,6 +35,13 @@ const (
 	wrapOn     = "\x1b[?7h"
 	eraseLine  = "\x1b[K" // from the cursor on
 	eraseBelow = "\x1b[J"
+
+	// eraseView erases all rows from the cursor's on and leaves it in column 0.
+	// The first row is erased for itself: told to erase everything below the
+	// screen's first cell, tmux takes that for clearing the screen and keeps
+	// what was there in its history, where it would stay for ever. The position
+	// is saved, as the row may have become the screen's last.
+	eraseView = "\r\x1b7" + eraseLine + "\x1b[1B" + eraseBelow + "\x1b8"
 )
 
 // Story tells on stderr what is going on while it goes on. On a terminal it is
@@ -221,7 +228,7 @@ func (st *Story) abandon() {
 	defer st.s.mu.Unlock()
 	if !st.closed {
 		st.closed = true
-		st.below()
+		st.leave(st.rows)
 	}
 }
 
@@ -240,8 +247,7 @@ func (st *Story) last() {
 		return // it came too late
 	}
 	if st.live {
-		st.show(lines, w, h)
-		st.below()
+		st.leave(st.fit(lines, w, h))
 	}
 	st.closed = true
 	after := st.after
@@ -267,7 +273,9 @@ func (st *Story) tick() {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.show(lines, w, h)
+	if !st.closed { // Close does not wait for ever
+		st.show(lines, w, h)
+	}
 }
 
 // shown reports whether a view stands on the screen with the cursor above it.
@@ -310,29 +318,35 @@ func (st *Story) fit(lines []Line, w, h int) []string {
 // terminal that is made narrower may wrap the old rows anew, and others do
 // not; either way the cursor stays with its text, so that the view begins
 // where the cursor is, and nobody has to know how many rows the old one takes.
+// What wrapping anew has pushed into the scrollback is out of anyone's reach.
 func (st *Story) show(lines []Line, w, h int) {
 	rows := st.fit(lines, w, h)
-	resized := st.w != 0 && (w != st.w || h != st.h)
-	if !resized && slices.Equal(rows, st.rows) {
-		st.w, st.h = w, h
+	if w == st.w && h == st.h && slices.Equal(rows, st.rows) {
 		return
 	}
-	var b strings.Builder
-	b.WriteString(syncBegin)
-	if resized {
-		b.WriteString("\r" + eraseBelow)
-	}
-	st.draw(&b, rows)
-	st.up(&b, len(rows))
-	b.WriteString(syncEnd)
+	before, resized := st.rows, w != st.w || h != st.h
 	st.rows, st.w, st.h = rows, w, h
-	st.write(b.String())
+	if len(rows) == 0 && len(before) == 0 {
+		return
+	}
+	text := syncBegin
+	if resized && len(before) > 0 {
+		// Rows that were wrapped anew stay marked as one line when they are
+		// overwritten; the next resize would join what we drew. Erased ones do
+		// not.
+		text += eraseView
+	}
+	st.write(text + st.drawn(rows) + up(len(rows)) + syncEnd)
 }
 
-// draw writes rows from the cursor on and erases what is below them. The
-// cursor ends in the row after the last.
-func (st *Story) draw(b *strings.Builder, rows []string) {
-	if !st.hidden && len(rows) > 0 {
+// drawn returns what writes rows from the cursor on and erases what is below
+// them. The cursor ends in the row after the last.
+func (st *Story) drawn(rows []string) string {
+	if len(rows) == 0 {
+		return eraseView
+	}
+	var b strings.Builder
+	if !st.hidden {
 		b.WriteString(hideCursor)
 		st.hidden = true
 	}
@@ -341,51 +355,47 @@ func (st *Story) draw(b *strings.Builder, rows []string) {
 		b.WriteString(r + "\r\n")
 	}
 	b.WriteString(eraseBelow + wrapOn)
+	return b.String()
 }
 
-func (st *Story) up(b *strings.Builder, n int) {
-	if n > 0 {
-		fmt.Fprintf(b, "\x1b[%dA", n)
+// up returns what moves the cursor up by n rows.
+func up(n int) string {
+	if n == 0 {
+		return ""
 	}
+	return fmt.Sprintf("\x1b[%dA", n)
 }
 
-// below puts the cursor below the view, which is left behind.
-func (st *Story) below() {
-	var b strings.Builder
+// leave puts the last frame on the screen and the cursor below it. It is drawn
+// even if it stands there: a Ctrl-C has left its echo in it.
+func (st *Story) leave(rows []string) {
+	if len(rows) == 0 && len(st.rows) == 0 && !st.hidden {
+		return
+	}
+	text := syncBegin
 	if len(st.rows) > 0 {
-		fmt.Fprintf(&b, "\r\x1b[%dB", len(st.rows))
+		text += eraseView
 	}
+	text += st.drawn(rows) + syncEnd
 	if st.hidden {
-		b.WriteString(showCursor)
+		text += showCursor
 		st.hidden = false
 	}
-	if b.Len() > 0 {
-		st.write(b.String())
-	}
+	st.write(text)
 }
 
 // insert puts permanent lines above the view, in one write.
 func (st *Story) insert(text string) {
-	var b strings.Builder
-	b.WriteString(syncBegin + "\r" + eraseBelow)
-	b.WriteString(strings.ReplaceAll(text, "\n", "\r\n"))
-	st.draw(&b, st.rows)
-	st.up(&b, len(st.rows))
-	b.WriteString(syncEnd)
-	st.write(b.String())
+	st.write(syncBegin + eraseView + strings.ReplaceAll(text, "\n", "\r\n") +
+		st.drawn(st.rows) + up(len(st.rows)) + syncEnd)
 }
 
 // erase takes the view from the screen, for output of somebody else.
-func (st *Story) erase() { st.write("\r" + eraseBelow) }
+func (st *Story) erase() { st.write(eraseView) }
 
 // restore puts it back.
 func (st *Story) restore() {
-	var b strings.Builder
-	b.WriteString(syncBegin)
-	st.draw(&b, st.rows)
-	st.up(&b, len(st.rows))
-	b.WriteString(syncEnd)
-	st.write(b.String())
+	st.write(syncBegin + st.drawn(st.rows) + up(len(st.rows)) + syncEnd)
 }
 
 // write hands text to the terminal. Nothing can be done about a failure.

@@ -208,7 +208,7 @@ func TestClockRuns(t *testing.T) {
 				t.Errorf("second %d never shows", i)
 			}
 		}
-		// Each second once, and the cursor put below at the end.
+		// Each second once, and the last once more with the cursor below.
 		if got := rec.count(); got != 7 {
 			t.Errorf("%d writes: %q", got, rec.all)
 		}
@@ -331,7 +331,7 @@ func TestPermanentLinesGoAbove(t *testing.T) {
 			t.Error("no event")
 		}
 		all, _ := rec.seen()
-		if got := all[n:]; len(got) != 2 || got[0] != "\r"+eraseBelow || !strings.Contains(got[1], "view") {
+		if got := all[n:]; len(got) != 2 || got[0] != eraseView || !strings.Contains(got[1], "view") {
 			t.Errorf("an event on the same terminal needs room, then the view again: %q", got)
 		}
 		want := []string{
@@ -339,13 +339,13 @@ func TestPermanentLinesGoAbove(t *testing.T) {
 			syncBegin + hideCursor + "\r" + wrapOff + "view\x1b[K\r\n" + eraseBelow + wrapOn + "\x1b[1A" + syncEnd,
 		}
 		for _, l := range []string{"00:00 note", "00:00 GET x", "homelab: broke"} {
-			want = append(want, syncBegin+"\r"+eraseBelow+l+"\r\n\r"+wrapOff+"view\x1b[K\r\n"+eraseBelow+wrapOn+"\x1b[1A"+syncEnd)
+			want = append(want, syncBegin+eraseView+l+"\r\n\r"+wrapOff+"view\x1b[K\r\n"+eraseBelow+wrapOn+"\x1b[1A"+syncEnd)
 		}
 		if diff := cmp.Diff(want, all[:n]); diff != "" {
 			t.Error(diff)
 		}
 		st.Close()
-		if got := rec.all[len(rec.all)-1]; got != "\r\x1b[1B"+showCursor {
+		if got := rec.all[len(rec.all)-1]; got != syncBegin+eraseView+"\r"+wrapOff+"view\x1b[K\r\n"+eraseBelow+wrapOn+syncEnd+showCursor {
 			t.Errorf("at the end: %q", got)
 		}
 	})
@@ -360,6 +360,7 @@ func TestCloseIsBounded(t *testing.T) {
 		st := s.Story(t.Context(), func(int, int, time.Duration) []Line {
 			if calls++; calls > 1 {
 				<-release
+				return []Line{L("late")}
 			}
 			return []Line{L("view")}
 		})
@@ -369,7 +370,7 @@ func TestCloseIsBounded(t *testing.T) {
 		if took := time.Since(begin); took > closeWithin {
 			t.Errorf("Close took %s", took)
 		}
-		if !strings.HasSuffix(rec.String(), "\r\x1b[1B"+showCursor) {
+		if !strings.HasSuffix(rec.String(), "view\x1b[K\r\n"+eraseBelow+wrapOn+syncEnd+showCursor) {
 			t.Errorf("the cursor is not back: %q", rec)
 		}
 		n := rec.count()
