@@ -233,7 +233,7 @@ func (r *Retry) judge(ctx context.Context, call Call, x Exchange) Judgement {
 		ctx, cancel := context.WithTimeoutCause(ctx, healthTimeout, &TimeoutError{What: "health answer", After: healthTimeout})
 		defer cancel()
 		if err := r.o.Healthy(ctx); err != nil {
-			j = Judgement{Class: Transient, Err: fmt.Errorf("%w; not believed while the server is unwell: %w", j.Err, err)}
+			j = Judgement{Class: Transient, Err: fmt.Errorf("%w; not believed: %w", j.Err, err)}
 		}
 	}
 	return j

@@ -261,7 +261,7 @@ func TestRetrySchedule(t *testing.T) {
 			name: "refusals while the server is unwell do not count", sick: 3, steps: []step{status(404)},
 			at: seconds(0, .25, .75, 1.75, 3.25, 4.75), end: refused(404, 3),
 		},
-		{name: "an unwell server that refuses for ever", sick: 99, steps: []step{status(404)}, at: seconds(0, .25, .75, 1.75, 3.75, 7.75, 15.75, 20), end: exhausted(8, "unwell: database")},
+		{name: "an unwell server that refuses for ever", sick: 99, steps: []step{status(404)}, at: seconds(0, .25, .75, 1.75, 3.75, 7.75, 15.75, 20), end: exhausted(8, "not believed: database")},
 		{name: "a certificate is asked for once more", sick: 99, steps: []step{{err: &CertificateError{Name: "ci.lan", Err: errReset}}}, at: seconds(0, .25), end: refused(0, 2)},
 		{name: "a redirect is asked for once more", known: true, steps: []step{{err: &RedirectError{Host: "login.lan"}}}, at: seconds(0, .25), end: refused(0, 2)},
 		{name: "redirects to different hosts", steps: []step{{err: &RedirectError{Host: "a"}}, {err: &RedirectError{Host: "b"}}, {err: &RedirectError{Host: "b"}}}, at: seconds(0, .25, .75), end: refused(0, 2)},

@@ -50,7 +50,7 @@ func New(o Options) (*Stack, error) {
 	}
 	local := origin.Loopback() || o.Pin != nil && o.Pin.Addr.IsLoopback()
 	if origin.Scheme == "http" && !local && !o.InsecureHTTP {
-		return nil, fault.New(fault.Usage, origin.String()+" is plain http: anyone on the way could read the token", "").
+		return nil, fault.New(fault.Usage, origin.String()+" is plain http: anyone on the way could read the token", "homelab config show").
 			Because("use https, or add --insecure-http")
 	}
 	tlsConfig, err := trust(o.CAFile)
