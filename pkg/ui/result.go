@@ -40,7 +40,7 @@ type Result interface {
 }
 
 // errFinished says that a result was there already.
-var errFinished = errors.New("the result has been printed already") //nolint:gochecknoglobals // a sentinel
+var errFinished = errors.New("the result has been printed already")
 
 // Finish ends the story and prints the result. A second call prints nothing
 // and is an error, as are a result that cannot be encoded (nothing is printed

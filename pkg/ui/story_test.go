@@ -61,7 +61,7 @@ func terminal(w, h int) (*Streams, *writes, *bytes.Buffer) {
 }
 
 // watchFrame is a view like a watch's.
-func watchFrame(w, h int, elapsed time.Duration) []Line {
+func watchFrame(_, _ int, elapsed time.Duration) []Line {
 	lines := []Line{
 		{T(Strong, "ada/app #57"), T(Plain, " push main 41bdff3  Fix the cache key of the 日本語 pages")},
 		{T(Dim, "https://ci.example/repos/2/pipeline/57")},
