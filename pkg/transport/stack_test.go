@@ -129,6 +129,26 @@ func TestCertificateErrors(t *testing.T) {
 			t.Fatalf("ended with %#v", err)
 		}
 	})
+	t.Run("for an address only", func(t *testing.T) {
+		numbered := ca.Cert(t, "127.0.0.9")
+		s := serve(t, "127.0.0.2:0", &numbered, hello)
+		st := newStack(t, Options{Base: base, Pin: s.pin(), CAFile: ca.File(t)})
+		_, _, err := fetch(t, st, http.MethodGet, base.String())
+		var c *CertificateError
+		if !errors.As(err, &c) || !slices.Equal(c.Presented, []string{"127.0.0.9"}) {
+			t.Fatalf("ended with %#v", err)
+		}
+	})
+	t.Run("for no name", func(t *testing.T) {
+		nameless := ca.Cert(t)
+		s := serve(t, "127.0.0.2:0", &nameless, hello)
+		st := newStack(t, Options{Base: base, Pin: s.pin(), CAFile: ca.File(t)})
+		_, _, err := fetch(t, st, http.MethodGet, base.String())
+		var c *CertificateError
+		if !errors.As(err, &c) || !slices.Equal(c.Presented, []string{"homelab test"}) { // its subject, for want of names
+			t.Fatalf("ended with %#v", err)
+		}
+	})
 	t.Run("tried once more, then final", func(t *testing.T) {
 		s := serve(t, "127.0.0.2:0", &wrong, hello)
 		st := newStack(t, Options{Base: base, Pin: s.pin(), CAFile: ca.File(t)})

@@ -131,13 +131,8 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// parent returns what to list to see path's neighbours.
-func parent(path string) string {
-	if i := strings.LastIndex(path, "/"); i > 0 {
-		return path[:i]
-	}
-	return path
-}
+// parent returns what to list to see path's neighbours. A path has a slash.
+func parent(path string) string { return path[:strings.LastIndex(path, "/")] }
 
 // quote makes s one word of a shell command.
 func quote(s string) string {
