@@ -585,8 +585,11 @@ func (c *call) run(r *Repo) answer {
 	}
 	head.Branch, head.Author = in.Branch, c.user.Login
 	plan := Green(2 * time.Second)
-	if len(r.next) > 0 {
+	switch {
+	case len(r.next) > 0:
 		plan, r.next = r.next[0], r.next[1:]
+	case r.plans != nil:
+		plan = r.plans(head)
 	}
 	n := r.manualRow(head, plan, in.Variables)
 	n.email = c.user.Email

@@ -91,6 +91,7 @@ type Repo struct {
 	rows  []*row
 	heads map[string]Commit
 	next  []Plan
+	plans func(Commit) Plan // of manual runs, if somebody executes them for real
 }
 
 // AddRepo adds a repository. Users need Allow to see more than a guest.
@@ -153,6 +154,12 @@ func (r *Repo) PlanNext(p ...Plan) {
 	r.s.lock()
 	defer r.s.unlock()
 	r.next = append(r.next, p...)
+}
+
+func (r *Repo) setPlanner(f func(Commit) Plan) {
+	r.s.lock()
+	defer r.s.unlock()
+	r.plans = f
 }
 
 // SetHead tells what the forge answers for the branch's head.
