@@ -5,6 +5,7 @@ package faultlb
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -109,6 +110,7 @@ type Balancer struct {
 	ordered []order
 	inARow  map[string]int
 	stats   Stats
+	precede Kind
 	cert    bool // the next handshake gets the bad certificate
 }
 
@@ -188,6 +190,14 @@ func (b *Balancer) During(d time.Duration, k Kind) {
 	b.ordered = append(b.ordered, order{kind: k, until: b.o.Now().Add(d)})
 }
 
+// Precede lets every matching request that is passed on be preceded by one
+// that meets the fault: each answer needs exactly two attempts. None ends it.
+func (b *Balancer) Precede(k Kind) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.precede = k
+}
+
 // SetRate changes the share of random faults; 0 ends them.
 func (b *Balancer) SetRate(rate float64) {
 	b.mu.Lock()
@@ -199,7 +209,7 @@ func (b *Balancer) SetRate(rate float64) {
 func (b *Balancer) Clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ordered, b.o.Rate, b.cert = nil, 0, false
+	b.ordered, b.o.Rate, b.cert, b.precede = nil, 0, false, None
 }
 
 // Stats says what has happened so far.
@@ -207,10 +217,7 @@ func (b *Balancer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
-	s.Faults = make(map[Kind]int, len(b.stats.Faults))
-	for k, n := range b.stats.Faults {
-		s.Faults[k] = n
-	}
+	s.Faults = maps.Clone(b.stats.Faults)
 	return s
 }
 
@@ -265,6 +272,12 @@ func (b *Balancer) pick(r *http.Request, key string) Kind {
 			o.left--
 		}
 		return o.kind
+	}
+	if b.precede != None {
+		if b.inARow[key] > 0 || !fits(b.precede, r) {
+			return None
+		}
+		return b.precede
 	}
 	// The dice fall the same way whatever the limit says, so that a seed stands
 	// for one sequence.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 
 	"homelab/internal/faultlb"
 	"homelab/internal/tlstest"
+	"homelab/internal/woodsim"
 )
 
 // counting answers 200 with a JSON body, or a stream of two lines a second
@@ -265,6 +267,51 @@ func TestRandom(t *testing.T) {
 		}
 		if s.Longest != 2 || s.Injected() < 30 || s.Requests != 61 {
 			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestPrecede(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lb := faultlb.New(&counting{}, faultlb.Options{})
+		lb.Precede(faultlb.Empty503)
+		var seen []int
+		for _, path := range []string{"/a", "/b", "/a", "/b", "/a", "/a"} {
+			seen = append(seen, get(t, lb, "https://ci.test"+path).status)
+		}
+		if want := []int{503, 503, 200, 200, 503, 200}; !slices.Equal(seen, want) {
+			t.Errorf("%v, want %v", seen, want)
+		}
+	})
+}
+
+// What the client does not learn has happened all the same.
+func TestWriteBehindAReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := woodsim.New(woodsim.Options{})
+		s.AddUser(woodsim.User{Login: "ada", Token: "t", Admin: true})
+		s.AddRepo(woodsim.RepoOptions{FullName: "ada/app"}).Push(woodsim.Commit{}, woodsim.Green(0))
+		lb := faultlb.Transport(s.Client(), faultlb.Options{})
+		for _, c := range []struct {
+			kind   faultlb.Kind
+			writes int
+		}{{faultlb.ResetBefore, 0}, {faultlb.Empty502, 0}, {faultlb.ResetAfter, 1}, {faultlb.Cut, 2}} {
+			lb.NextMatch(1, c.kind, faultlb.Match("POST", "/pipelines/1"))
+			for _, method := range []string{"GET", "POST"} { // the fault waits for the POST
+				req, _ := http.NewRequestWithContext(t.Context(), method, "https://ci.test/api/repos/1/pipelines/1", nil)
+				req.Header.Set("Authorization", "Bearer t")
+				res, err := lb.RoundTrip(req)
+				if err == nil {
+					_, err = io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+				if failed := err != nil || res.StatusCode != 200; failed != (method == "POST") {
+					t.Errorf("%v, %s: %v", c.kind, method, err)
+				}
+			}
+			if n := len(s.Writes()); n != c.writes {
+				t.Errorf("%v: %d writes, want %d", c.kind, n, c.writes)
+			}
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,7 +34,7 @@ func forward(next http.RoundTripper) http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		defer res.Body.Close()
-		copyHeader(w.Header(), res.Header)
+		maps.Copy(w.Header(), res.Header)
 		w.WriteHeader(res.StatusCode)
 		c := http.NewResponseController(w)
 		_ = c.Flush()
@@ -51,12 +52,6 @@ func forward(next http.RoundTripper) http.Handler {
 			}
 		}
 	})
-}
-
-func copyHeader(to, from http.Header) {
-	for k, v := range from {
-		to[k] = v
-	}
 }
 
 // ServeHTTP forwards the request with what befalls it.
@@ -211,7 +206,7 @@ func (b *Balancer) cut(w http.ResponseWriter, r *http.Request) {
 		n = len(body) / 2
 	}
 	n = min(n, max(len(body)-1, 0))
-	copyHeader(w.Header(), rec.Result().Header)
+	maps.Copy(w.Header(), rec.Result().Header)
 	if len(body) > 0 {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}

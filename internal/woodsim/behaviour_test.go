@@ -3,6 +3,7 @@ package woodsim_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"homelab/internal/tlstest"
 	"homelab/internal/woodsim"
 )
 
@@ -484,6 +486,27 @@ func TestHugeLog(t *testing.T) {
 	}
 }
 
+// Who stops reading a long answer does not leave the server hanging: a bubble
+// ends only when all its goroutines have.
+func TestHangUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, woodsim.Options{})
+		p := l.repo.Push(woodsim.Commit{}, woodsim.HugeLog(0, 400_000, 64))
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("http://ci.test/api/repos/1/logs/1/%d", p.StepID("build")), nil)
+		res, err := l.Client().RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.CopyN(io.Discard, res.Body, 1<<20); err != nil || n != 1<<20 {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		res.Body.Close()
+		if _, err := res.Body.Read(make([]byte, 1)); err == nil {
+			t.Error("read after close")
+		}
+	})
+}
+
 // events opens a stream, does what is to be seen and gives all lines.
 func (l *lab) events(during func()) []string {
 	l.t.Helper()
@@ -582,6 +605,32 @@ func TestStreamHazards(t *testing.T) {
 			t.Errorf("%d streams left", l.Streams())
 		}
 	})
+}
+
+// The same over a real listener: TLS, HTTP/2, real time.
+func TestOverTLS(t *testing.T) {
+	l := newLab(t, woodsim.Options{})
+	ca := tlstest.NewCA(t)
+	srv := ca.Serve(t, l, "127.0.0.1")
+	tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}}
+	defer tr.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "GET", srv.URL("127.0.0.1")+"/api/stream/events", nil)
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	eventually(t, "subscription", func() bool { return l.Streams() == 1 })
+	l.repo.Push(woodsim.Commit{}, woodsim.Green(50*time.Millisecond))
+	var last string
+	for sc := bufio.NewScanner(res.Body); sc.Scan() && !strings.Contains(last, `"status":"success"`); {
+		last = sc.Text()
+	}
+	if res.ProtoMajor != 2 || !strings.Contains(last, `"status":"success"`) {
+		t.Errorf("%s, last line %.200q", res.Proto, last)
+	}
 }
 
 func TestLogStreamErrors(t *testing.T) {

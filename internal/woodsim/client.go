@@ -37,7 +37,7 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	go func() {
 		defer cancel(nil)
 		defer in.Body.Close()
-		var err error = io.EOF
+		err := io.EOF
 		defer func() {
 			if x := recover(); x != nil {
 				if e, ok := x.(error); !ok || !errors.Is(e, http.ErrAbortHandler) {

@@ -165,6 +165,12 @@ func (s *Server) Settle() {
 	}
 }
 
+// tick carries out what has become due.
+func (s *Server) tick() {
+	s.lock()
+	defer s.unlock()
+}
+
 // Poke makes waiting streams look at the clock; needed only when Options.Now
 // is set by hand.
 func (s *Server) Poke() {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -73,9 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.kind == typeHTML {
 		h.Set("Cache-Control", "no-cache")
 	}
-	for k, v := range a.header {
-		h[k] = v
-	}
+	maps.Copy(h, a.header)
 	if a.kind != "" {
 		h.Set("Content-Type", a.kind)
 	}
@@ -463,9 +462,9 @@ func (c *call) logs(x *row, id string) answer {
 	if c.trouble.Logs {
 		return empty(500)
 	}
-	if st.log.n > 2000 && !st.log.shuffled {
+	if st.log.n > 2000 && !st.log.shuffled && !st.log.live {
 		log, now := st.log, c.s.clock
-		return answer{status: 200, kind: typeJSON, stream: func(w http.ResponseWriter, r *http.Request) {
+		return answer{status: 200, kind: typeJSON, stream: func(w http.ResponseWriter, _ *http.Request) {
 			b := bufio.NewWriterSize(w, 32<<10)
 			writeLog(b, &log, now, nil, st.id)
 			_ = b.Flush()

@@ -10,12 +10,13 @@ import (
 
 // entry is one log line with the moments it becomes visible.
 type entry struct {
-	line   int
-	offset time.Duration // after the log began
-	data   []byte        // nil is null
-	kind   int
-	stored time.Time // found by REST from then on
-	sent   time.Time // on the stream from then on
+	line    int
+	offset  time.Duration // after the log began
+	data    []byte        // nil is null
+	kind    int
+	written time.Time // by the step
+	stored  time.Time // found by REST from then on
+	sent    time.Time // on the stream from then on
 }
 
 // logbook is a step's log. The zero logbook is empty.
@@ -25,15 +26,15 @@ type logbook struct {
 	stopped  time.Time // nothing is written from then on; zero: never
 	shuffled bool
 	lossy    int
-	shift    time.Duration // stored at most this long after it was written
+	live     bool // still grows, so it is read under the lock only
 }
 
 func (l *logbook) stop(t time.Time) { l.stopped = t }
 
 // plannedLog makes a log whose lines are a function of their number, so that a
 // huge one costs nothing.
-func plannedLog(s *Server, st *step, p Log, began time.Time, takes time.Duration) logbook {
-	l := logbook{shuffled: p.Shuffled, lossy: p.Lossy, shift: p.Delay}
+func plannedLog(st *step, p Log, began time.Time, takes time.Duration) logbook {
+	l := logbook{shuffled: p.Shuffled, lossy: p.Lossy}
 	switch {
 	case len(p.Exact) > 0:
 		l.n = len(p.Exact)
@@ -43,6 +44,7 @@ func plannedLog(s *Server, st *step, p Log, began time.Time, takes time.Duration
 			if !x.Null {
 				e.data = []byte(x.Data)
 			}
+			e.written = began.Add(x.At)
 			e.stored = began.Add(x.At + p.Delay + x.Delay)
 			e.sent = began.Add(x.At + p.Lag + x.Delay)
 			return e
@@ -62,7 +64,7 @@ func plannedLog(s *Server, st *step, p Log, began time.Time, takes time.Duration
 			at := time.Duration(float64(takes) * float64(i) / float64(n))
 			return entry{
 				line: i, offset: at, data: []byte(text(i)),
-				stored: began.Add(at + p.Delay), sent: began.Add(at + p.Lag),
+				written: began.Add(at), stored: began.Add(at + p.Delay), sent: began.Add(at + p.Lag),
 			}
 		}
 	}
@@ -73,7 +75,7 @@ func plannedLog(s *Server, st *step, p Log, began time.Time, takes time.Duration
 func (l *logbook) each(yield func(entry) bool) {
 	for i := range l.n {
 		e := l.at(i)
-		if !l.stopped.IsZero() && e.stored.Add(-l.shift).After(l.stopped) {
+		if !l.stopped.IsZero() && e.written.After(l.stopped) {
 			return
 		}
 		if !yield(e) {

@@ -394,7 +394,13 @@ func (p *Pipeline) Supersede(by int64) {
 }
 
 // Lose ends the row as killed by nobody: an agent that is gone or a time limit.
-func (p *Pipeline) Lose() { p.do(func(r *row) { r.cancel(func() {}) }) }
+func (p *Pipeline) Lose() {
+	p.do(func(r *row) {
+		if r.active() {
+			r.cancel(func() {})
+		}
+	})
+}
 
 // Approve releases a blocked row: new workflows and steps, the same number.
 func (p *Pipeline) Approve(login string) { p.do(func(r *row) { r.approve(login) }) }

@@ -229,8 +229,13 @@ func twoSteps() woodsim.Plan {
 // The lines the recorded agent wrote, without the identifier of the step.
 func recordedLog(name, kind, command string) woodsim.Log {
 	return woodsim.Log{Exact: []woodsim.Line{
-		{Data: "StepName: " + name}, {Data: "StepType: " + kind}, {Data: "StepUUID: X"}, {Data: "StepCommands:"},
-		{Data: "------------------"}, {Data: command, Null: command == ""}, {Data: "------------------"},
+		{Data: "StepName: " + name},
+		{Data: "StepType: " + kind},
+		{Data: "StepUUID: X"},
+		{Data: "StepCommands:"},
+		{Data: "------------------"},
+		{Data: command, Null: command == ""},
+		{Data: "------------------"},
 	}}
 }
 

@@ -311,7 +311,7 @@ func (r *row) begin(w *workflow) {
 func (r *row) stepStart(st *step) {
 	s := r.repo.s
 	st.state, st.started = running, s.unix()
-	st.log = plannedLog(s, st, st.plan.Log, s.clock, st.plan.Takes)
+	st.log = plannedLog(st, st.plan.Log, s.clock, st.plan.Takes)
 	s.publish(r)
 }
 

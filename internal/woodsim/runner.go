@@ -61,8 +61,7 @@ func NewRunner(r *Repo, o RunnerOptions) (*Runner, error) {
 	// What is planned happens only when somebody looks, and here nobody else may.
 	x.wg.Go(func() {
 		for sleep(ctx, nil, 20*time.Millisecond) {
-			x.s.lock()
-			x.s.unlock()
+			x.s.tick()
 		}
 	})
 	return x, nil
@@ -84,7 +83,9 @@ func (x *Runner) Watch(repoDir string) error {
 		return err
 	}
 	for ref, sha := range old {
-		x.head(repoDir, ref, sha)
+		if _, err := x.head(repoDir, ref, sha); err != nil {
+			return err
+		}
 	}
 	x.wg.Go(func() {
 		for sleep(x.ctx, nil, 100*time.Millisecond) {
@@ -128,23 +129,23 @@ func (x *Runner) git(dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// Pushed is what a hook would deliver: ref moved from old to new in the bare
+// Pushed is what a hook would deliver: ref moved from before to after in the bare
 // repository. A commit without pipeline files makes a row that is filtered
 // out, a skip marker none. Deleted refs and other refs than branches and tags
 // give nil.
-func (x *Runner) Pushed(repoDir, ref, old, new string) (*Pipeline, error) {
+func (x *Runner) Pushed(repoDir, ref, before, after string) (*Pipeline, error) {
 	branch, isBranch := strings.CutPrefix(ref, "refs/heads/")
 	tag, isTag := strings.CutPrefix(ref, "refs/tags/")
-	if strings.Trim(new, "0") == "" || !isBranch && !isTag {
+	if strings.Trim(after, "0") == "" || !isBranch && !isTag {
 		return nil, nil
 	}
-	c, err := x.head(repoDir, ref, new)
+	c, err := x.head(repoDir, ref, after)
 	if err != nil {
 		return nil, err
 	}
 	changed := ""
-	if strings.Trim(old, "0") != "" {
-		changed, _ = x.git(repoDir, "diff", "--name-only", old, new) // old may be gone after a forced push
+	if strings.Trim(before, "0") != "" {
+		changed, _ = x.git(repoDir, "diff", "--name-only", before, after) // before may be gone after a forced push
 	}
 	if isTag {
 		return x.repo.Tag(tag, c, x.plan(repoDir, c, "tag")), nil
@@ -219,7 +220,7 @@ func (x *Runner) files(dir, sha string) ([]string, error) {
 		return nil, err
 	}
 	var inDir, single []string
-	for _, f := range strings.Fields(out) {
+	for f := range strings.FieldsSeq(out) {
 		switch ext := path.Ext(f); {
 		case ext != ".yml" && ext != ".yaml":
 		case path.Dir(f) == ".woodpecker":
@@ -397,7 +398,7 @@ func (x *Runner) workflow(ctx context.Context, r *row, life int, w *workflow, di
 	if err != nil {
 		return
 	}
-	defer os.RemoveAll(tree)
+	defer func() { _ = os.RemoveAll(tree) }()
 	if !x.with(r, life, func() { r.begin(w) }) {
 		return
 	}
@@ -525,7 +526,7 @@ type liveLog struct {
 // newLiveLog begins the step's log. The server is locked.
 func newLiveLog(s *Server, st *step, limit int) *liveLog {
 	l := &liveLog{s: s, st: st, began: s.clock, limit: limit}
-	st.log = logbook{at: func(i int) entry { return l.lines[i] }}
+	st.log = logbook{live: true, at: func(i int) entry { return l.lines[i] }}
 	return l
 }
 
@@ -537,7 +538,7 @@ func (l *liveLog) add(text string) {
 	}
 	now := l.s.clock
 	l.lines = append(l.lines, entry{
-		line: len(l.lines), offset: now.Sub(l.began), data: []byte(text), stored: now, sent: now,
+		line: len(l.lines), offset: now.Sub(l.began), data: []byte(text), written: now, stored: now, sent: now,
 	})
 	l.st.log.n = len(l.lines)
 	l.s.dirty = true

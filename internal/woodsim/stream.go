@@ -171,7 +171,7 @@ func (c *call) logStream(r *Repo, number, id string) answer {
 					next = e.sent
 					break
 				}
-				if !st.log.stopped.IsZero() && e.stored.Add(-st.log.shift).After(st.log.stopped) {
+				if !st.log.stopped.IsZero() && e.written.After(st.log.stopped) {
 					break
 				}
 				if len(msgs) == 1000 {
