@@ -19,9 +19,18 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"testing"
 	"time"
 )
+
+// TB is what is needed of a *testing.T, so that a program such as a
+// demonstration can bring its own.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	Errorf(format string, args ...any)
+	Cleanup(func())
+	TempDir() string
+}
 
 // CA is a certificate authority nobody trusts until told to.
 type CA struct {
@@ -31,7 +40,7 @@ type CA struct {
 }
 
 // NewCA makes an authority. Two of them do not trust each other.
-func NewCA(t testing.TB) *CA {
+func NewCA(t TB) *CA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -61,7 +70,7 @@ func (ca *CA) PEM() []byte {
 }
 
 // File writes the authority's certificate into the test's directory.
-func (ca *CA) File(t testing.TB) string {
+func (ca *CA) File(t TB) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(name, ca.PEM(), 0o600); err != nil {
@@ -78,18 +87,18 @@ func (ca *CA) Pool() *x509.CertPool {
 }
 
 // Cert makes a certificate for the names; IP addresses among them count as such.
-func (ca *CA) Cert(t testing.TB, names ...string) tls.Certificate {
+func (ca *CA) Cert(t TB, names ...string) tls.Certificate {
 	t.Helper()
 	return ca.issue(t, time.Now().Add(24*time.Hour), names)
 }
 
 // Expired makes a certificate that ended an hour ago.
-func (ca *CA) Expired(t testing.TB, names ...string) tls.Certificate {
+func (ca *CA) Expired(t TB, names ...string) tls.Certificate {
 	t.Helper()
 	return ca.issue(t, time.Now().Add(-time.Hour), names)
 }
 
-func (ca *CA) issue(t testing.TB, until time.Time, names []string) tls.Certificate {
+func (ca *CA) issue(t TB, until time.Time, names []string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -136,13 +145,13 @@ type Options struct {
 
 // Serve starts a server that presents a certificate for the names. It ends
 // with the test.
-func (ca *CA) Serve(t testing.TB, h http.Handler, names ...string) *Server {
+func (ca *CA) Serve(t TB, h http.Handler, names ...string) *Server {
 	t.Helper()
 	return Start(t, h, ca.Cert(t, names...), Options{})
 }
 
 // Start starts a server with the certificate. It ends with the test.
-func Start(t testing.TB, h http.Handler, cert tls.Certificate, o Options) *Server {
+func Start(t TB, h http.Handler, cert tls.Certificate, o Options) *Server {
 	t.Helper()
 	addr := o.Addr
 	if addr == "" {
