@@ -105,9 +105,10 @@ type call struct {
 func calls() []call {
 	return []call{
 		{"os", []string{
-			"Getenv", "LookupEnv", "Environ", "ExpandEnv", "Setenv", "Unsetenv", "Clearenv",
-			"UserHomeDir", "UserConfigDir", "UserCacheDir",
+			"Getenv", "LookupEnv", "ExpandEnv", "Clearenv", "UserHomeDir", "UserConfigDir", "UserCacheDir",
 		}, []string{"pkg/config"}, "only config reads the environment"},
+		// vault hides VAULT_* from its library, which reads them by itself.
+		{"os", []string{"Environ", "Setenv", "Unsetenv"}, []string{"pkg/config", "pkg/vault"}, "only config reads the environment"},
 		{"syscall", []string{"Getenv", "Environ", "Setenv", "Unsetenv"}, []string{"pkg/config"}, "only config reads the environment"},
 		{"net/http", []string{"ProxyFromEnvironment"}, []string{"pkg/config"}, "only config reads the environment"},
 		{"os/exec", nil, []string{"pkg/git"}, "only git starts processes (ADR 0013)"},

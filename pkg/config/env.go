@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"homelab/pkg/transport"
 )
 
 // The variables this program reads, beside the proxy variables and those that
@@ -141,4 +143,27 @@ func (e Env) proxyVar(name string) (value, source string) {
 		}
 	}
 	return "", ""
+}
+
+// Secrets returns every secret known from the environment, for the redactor:
+// all tokens, needed or not, and the passwords of proxies.
+func (e Env) Secrets() []transport.Secret {
+	var out []transport.Secret
+	for _, name := range tokenVars() {
+		if c := credential(e, name); !c.Secret.IsZero() {
+			out = append(out, c.Secret)
+		}
+	}
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
+		raw, _ := e.proxyVar(name)
+		if u := proxyURL(raw); u != nil && u.User != nil {
+			// A shorter one would blot out half of every sentence.
+			if pw, ok := u.User.Password(); ok && len(pw) >= 4 {
+				if s, err := transport.NewSecret(pw); err == nil {
+					out = append(out, s)
+				}
+			}
+		}
+	}
+	return out
 }

@@ -429,28 +429,8 @@ func (e *Effective) ForgeToken(kind ForgeKind) Credential {
 	return Credential{}
 }
 
-// Secrets returns every secret known from the environment, for the redactor:
-// all tokens, needed or not, and the passwords of proxies.
-func (e *Effective) Secrets() []transport.Secret {
-	var out []transport.Secret
-	for _, name := range tokenVars() {
-		if c := credential(e.Env, name); !c.Secret.IsZero() {
-			out = append(out, c.Secret)
-		}
-	}
-	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
-		raw, _ := e.Env.proxyVar(name)
-		if u := proxyURL(raw); u != nil && u.User != nil {
-			// A shorter one would blot out half of every sentence.
-			if pw, ok := u.User.Password(); ok && len(pw) >= 4 {
-				if s, err := transport.NewSecret(pw); err == nil {
-					out = append(out, s)
-				}
-			}
-		}
-	}
-	return out
-}
+// Secrets returns every secret known from the environment, for the redactor.
+func (e *Effective) Secrets() []transport.Secret { return e.Env.Secrets() }
 
 func credential(env Env, name string) Credential {
 	raw, ok := env.Lookup(name)

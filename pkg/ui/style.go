@@ -1,9 +1,5 @@
 package ui
 
-import (
-	"charm.land/lipgloss/v2"
-)
-
 // Style is what a piece of text means; how that looks is decided here alone.
 type Style int
 
@@ -18,35 +14,39 @@ const (
 	Strong        // more important than its surroundings
 )
 
-// look returns how style is painted. Only the terminal's own sixteen colours
-// are used, as the user chose them to be readable on the user's background.
-// Bright ones, white and black vanish on one of light and dark, blue is close
-// to black in older palettes and yellow and cyan close to white: none of these
-// is used, and what runs is set off by weight instead.
-func look(style Style) lipgloss.Style {
-	s := lipgloss.NewStyle()
+// look returns the parameters of the sequence (SGR) that paints style. Only
+// the terminal's own sixteen colours are used, as the user chose them to be
+// readable on the user's background. Bright ones, white and black vanish on
+// one of light and dark, blue is close to black in older palettes and yellow
+// and cyan close to white: none of these is used, and what runs is set off by
+// weight instead.
+//
+// No styling library: importing lipgloss v2 inspects the environment and,
+// inside tmux, starts a process that inherits all of it, the token included.
+func look(style Style) string {
 	switch style {
 	case Plain:
 	case OK:
-		s = s.Foreground(lipgloss.Green)
+		return "32" // green
 	case Bad:
-		s = s.Bold(true).Foreground(lipgloss.Red)
+		return "1;31" // bold red
 	case Waiting:
-		s = s.Foreground(lipgloss.Magenta)
+		return "35" // magenta
 	case Running, Strong:
-		s = s.Bold(true)
+		return "1" // bold
 	case Dim:
-		s = s.Faint(true)
+		return "2" // faint
 	}
-	return s
+	return ""
 }
 
 // paint wraps text in style's escape sequences; text has no line end in it.
 func paint(style Style, text string) string {
-	if style == Plain || text == "" {
+	sgr := look(style)
+	if sgr == "" || text == "" {
 		return text
 	}
-	return look(style).Render(text)
+	return "\x1b[" + sgr + "m" + text + "\x1b[m"
 }
 
 // ellipsis marks what was cut.

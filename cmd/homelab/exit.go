@@ -1,0 +1,17 @@
+package main
+
+import (
+	"errors"
+
+	"homelab/pkg/fault"
+	"homelab/verbs/verb"
+)
+
+// exitCode is the one place where an error becomes the process's status.
+func exitCode(err error) int {
+	var done *verb.Exit
+	if errors.As(err, &done) {
+		return done.Kind.Code()
+	}
+	return fault.KindOf(err).Code()
+}
