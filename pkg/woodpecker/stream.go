@@ -160,9 +160,8 @@ func (c *Client) openStream(ctx context.Context, op string, path []string) (io.R
 	}
 	c.note(resp)
 	if resp.StatusCode != http.StatusOK || mediaType(resp) != "text/event-stream" {
-		return nil, errors.Join(
-			&APIError{Op: op, Class: Exhausted, Status: resp.StatusCode, Err: fmt.Errorf("%s instead of an event stream", orNone(mediaType(resp)))},
-			resp.Body.Close())
+		_ = resp.Body.Close()
+		return nil, &APIError{Op: op, Class: Exhausted, Status: resp.StatusCode, Err: fmt.Errorf("%s instead of an event stream", orNone(mediaType(resp)))}
 	}
 	return resp.Body, nil
 }
