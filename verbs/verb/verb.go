@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,10 @@ func New(s Spec, run func(c *cobra.Command, args []string) error) *cobra.Command
 		check = NoArgs
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
+		if slices.Contains(args, "") {
+			// A script's unset variable must not come to mean the default.
+			return fault.Usagef(c.CommandPath()+" --help", "%s: an argument is empty", c.CommandPath())
+		}
 		if err := check(args); err != nil {
 			return fault.Usagef(c.CommandPath()+" --help", "%s %v", c.CommandPath(), err)
 		}
