@@ -168,7 +168,7 @@ func (o *logsOptions) end(r *logsResult, e *fault.Error) error {
 // or into the result.
 func (o *logsOptions) print(ctx context.Context, s *session, row woodpecker.Pipeline, r *logsResult) (woodpecker.Pipeline, error) {
 	refs, err := pipeline.Select(row, o.step, o.failed)
-	if err != nil && !(o.follow && len(row.Workflows) == 0) {
+	if err != nil && (!o.follow || len(row.Workflows) > 0) {
 		return row, err
 	}
 	prefixed := len(refs) > 1 || o.follow && o.step == ""

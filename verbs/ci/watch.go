@@ -2,6 +2,7 @@ package ci
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,10 +61,8 @@ func (o *watchOptions) check(c *cobra.Command) error {
 	case o.heartbeat < 0:
 		return fault.Usagef(help, "--heartbeat must not be negative")
 	}
-	for _, n := range append(append([]string{}, o.only...), o.ignore...) {
-		if n == "" {
-			return fault.Usagef(help, "a workflow's name is empty")
-		}
+	if slices.Contains(o.only, "") || slices.Contains(o.ignore, "") {
+		return fault.Usagef(help, "a workflow's name is empty")
 	}
 	return nil
 }

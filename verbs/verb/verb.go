@@ -152,8 +152,7 @@ func Bound(ctx context.Context, timeout time.Duration) (context.Context, context
 // Fault returns err as a *fault.Error, so that it can be told: an ended
 // context's cause, an *fault.Error as it is, anything else a bug.
 func Fault(err error) *fault.Error {
-	var e *fault.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*fault.Error](err); ok {
 		return e
 	}
 	return fault.New(fault.KindOf(err), err.Error(), "").From(err)
