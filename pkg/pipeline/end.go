@@ -48,8 +48,8 @@ const mostTails = 10 // failing steps whose logs are shown
 
 // successor returns the row that carries on after a bad end: the one that
 // superseded it if that contains the commit, or a restart that exists already.
-// A row that was named by its number is watched as itself; what replaced it
-// goes into the hint. The error says that it could not be found out although
+// A row that was named by its number is watched as itself (ADR 0022); what
+// replaced it goes into the hint. The error says that it could not be found out although
 // the verdict depends on it.
 func (w *watch) successor(ctx context.Context, d decision) (*found, error) {
 	row := w.row

@@ -92,7 +92,8 @@ const (
 
 // A POST is never blindly repeated: the server does not recognise a second
 // one. What is there before it is noted, and after a doubtful answer the server
-// is looked at, twice. Only when nothing has happened is it sent once more.
+// is looked at, twice. Only when nothing has happened is it sent once more
+// (ADR 0027).
 
 // act sends one write. look says what is there of its effect; it is asked after
 // a doubtful answer. A refusal is checked too, once, by allowed: when the row

@@ -99,8 +99,8 @@ func readLine(r *bufio.Reader, limit int) (line []byte, long bool, err error) {
 }
 
 // StreamEvent is what the event stream tells. It is a hint that a read is
-// worth while, never a verdict: events are unordered, can be lost and are not
-// replayed.
+// worth while, never a verdict (ADR 0025): events are unordered, can be lost and
+// are not replayed.
 type StreamEvent struct {
 	Ping     bool      // the connection lives; the first one comes before the subscription
 	TooLong  bool      // an event over the size limit was skipped: something happened
