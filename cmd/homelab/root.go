@@ -15,6 +15,7 @@ import (
 	"homelab/pkg/ui"
 	"homelab/verbs/about"
 	"homelab/verbs/ci"
+	configverbs "homelab/verbs/config"
 	"homelab/verbs/verb"
 )
 
@@ -142,6 +143,7 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.SetErr(a.streams.Err)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
+		configverbs.New(a.configDeps()),
 	)
 	d := about.Deps{IO: a.streams, Version: a.version}
 	root.AddCommand(about.NewManifest(d), about.NewVersion(d), about.NewCompletion(d), about.NewTables(d))
