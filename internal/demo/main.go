@@ -7,13 +7,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"homelab/internal/rig"
@@ -33,9 +30,6 @@ func acts() []act {
 	}
 }
 
-// errTooLong ends a demonstration that hangs.
-var errTooLong = errors.New("the demonstration took too long")
-
 func main() {
 	dir := flag.String("dir", "", "the folder with bin/homelab; it is removed in the end")
 	seed := flag.Uint64("seed", 1, "decides which answers are broken")
@@ -45,24 +39,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "run it with scripts/demo [-seed N]")
 		os.Exit(64)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeoutCause(ctx, *limit, errTooLong)
-	err := rig.Run(*dir, func(t *rig.T) error { return play(ctx, t, *dir, *seed) })
-	interrupted := ctx.Err() != nil
-	cancel()
-	stop()
-	if gone := os.RemoveAll(*dir); gone != nil {
-		err = errors.Join(err, gone)
-	}
-	switch {
-	case err == nil:
-	case interrupted && !errors.Is(context.Cause(ctx), errTooLong):
-		fmt.Fprintln(os.Stderr, "demo: interrupted")
-		os.Exit(130)
-	default:
-		fmt.Fprintln(os.Stderr, "demo: failed:", err)
-		os.Exit(1)
-	}
+	os.Exit(rig.Main(*dir, *limit, func(ctx context.Context, t *rig.T) error { return play(ctx, t, *dir, *seed) }))
 }
 
 func play(ctx context.Context, t *rig.T, dir string, seed uint64) error {
