@@ -380,7 +380,7 @@ func stuck(q woodpecker.Queue, known bool) string {
 	const head = "pending for 2 min: "
 	switch {
 	case !known:
-		return head + "no agent has taken it"
+		return head + "no agent has taken it, as far as can be told"
 	case q.Paused:
 		return head + "the server's queue is paused"
 	case q.Stats.Workers == 0:

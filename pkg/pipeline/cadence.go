@@ -35,13 +35,14 @@ func (c cadence) next(now, started time.Time, row woodpecker.Pipeline, median, r
 	c.tokens = min(mostReads, c.tokens+float64(now.Sub(c.at))/float64(refill))
 	c.at = now
 	c.tokens--
-	if c.tokens < 0 {
+	likely := now.Sub(started) < watchStart || nothingWaits(row) || usual(median, ran)
+	switch {
+	case !likely:
+		return later, c
+	case c.tokens < 0:
 		return refill, c // what it waits for is spent already
 	}
-	if now.Sub(started) < watchStart || nothingWaits(row) || usual(median, ran) {
-		return soon, c
-	}
-	return later, c
+	return soon, c
 }
 
 // usual says whether runs like this one tend to end about now.

@@ -276,6 +276,8 @@ func failed(r reading, red []woodpecker.Workflow) decision {
 // cause words how a step ended.
 func (s FailedStep) cause() string {
 	switch {
+	case s.killed:
+		return "was killed"
 	case s.ExitCode != 0:
 		return fmt.Sprintf("exited with %d", s.ExitCode)
 	case s.Error != "":

@@ -34,7 +34,7 @@ type listener struct {
 const mostTold = 64 // events that wait for a watch that is busy reading
 
 var (
-	errBadEvent  = errors.New("an event that cannot be read")                 //nolint:gochecknoglobals // a sentinel
+	errBadEvent  = errors.New("an event that cannot be read")                //nolint:gochecknoglobals // a sentinel
 	errNotSynced = errors.New("no permission of this user is stored for it") //nolint:gochecknoglobals // a sentinel
 )
 

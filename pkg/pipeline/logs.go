@@ -279,6 +279,8 @@ func Select(row woodpecker.Pipeline, want string, onlyFailed bool) ([]StepRef, e
 const (
 	windowLines = 4096
 	windowBytes = 8 << 20
+
+	mostLines = 1 << 26 // a number beyond it is not a log's
 )
 
 // printer hands a log's lines on in order, each once, however often and in
@@ -300,7 +302,7 @@ func (p *printer) add(e woodpecker.LogEntry) error {
 	p.seen.entries++
 	p.seen.last = max(p.seen.last, e.Line)
 	p.bytes += len(e.Data)
-	if e.Line < 0 || p.has(e.Line) {
+	if e.Line < 0 || e.Line > mostLines || p.has(e.Line) {
 		return nil
 	}
 	heap.Push(&p.held, e)
@@ -340,10 +342,6 @@ func (p *printer) pop() error {
 func (p *printer) has(n int) bool { return n/64 < len(p.done) && p.done[n/64]&(1<<(n%64)) != 0 }
 
 func (p *printer) set(n int) {
-	const most = 1 << 26 // lines; a number beyond it is not a log's
-	if n > most {
-		return
-	}
 	for n/64 >= len(p.done) {
 		p.done = append(p.done, 0)
 	}

@@ -130,7 +130,8 @@ type FailedStep struct {
 	LogTail  []string // cleaned; empty: nothing was printed, or it could not be read (LogNote)
 	LogNote  string   // why the tail is missing or cut; "" nothing to say
 
-	id int64
+	id     int64
+	killed bool // it did not fail by itself
 }
 
 // Outcome is all that is known at the end of a look or a watch.

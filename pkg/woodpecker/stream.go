@@ -19,6 +19,7 @@ import (
 type frame struct {
 	event   string
 	data    []byte
+	lines   int  // that data was made of
 	ping    bool // a comment line: a sign of life
 	tooLong bool // an event over the limit: its data is dropped
 }
@@ -64,7 +65,7 @@ func frames(body io.Reader, f func(frame) error) error {
 				if cur.tooLong {
 					break
 				}
-				if some && cur.data != nil {
+				if cur.lines++; cur.lines > 1 {
 					cur.data = append(cur.data, '\n')
 				}
 				cur.data, some = append(cur.data, value...), true
