@@ -129,7 +129,7 @@ func (o *watchOptions) follow(ctx context.Context, c *cobra.Command, s *session,
 }
 
 // resume returns the command that goes on with this watch, pinned to the row
-// where there is one, with every flag that matters.
+// where there is one, with every flag that matters (ADR 0022).
 func (o *watchOptions) resume(c *cobra.Command, s *session, number int64) string {
 	words := []string{"homelab", "ci", "watch"}
 	switch {
