@@ -29,6 +29,7 @@ const (
 // stage is what the acts share.
 type stage struct {
 	out      *os.File
+	unheard  error // nobody reads any more
 	terminal bool
 	env      []string
 	dir      string // the user's clone, where commands run
@@ -40,7 +41,11 @@ type stage struct {
 
 // setUp builds the stage; t takes it down.
 func setUp(ctx context.Context, t *rig.T, bin string, seed uint64) (*stage, error) {
-	s := &stage{out: os.Stdout, terminal: isTerminal(os.Stdout)}
+	out, err := rig.Stdout()
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{out: out, terminal: isTerminal(out)}
 	s.ci = woodsim.New(woodsim.Options{ForgeURL: "https://git.example.lan", Seed: seed})
 	s.ci.AddUser(woodsim.User{Login: "ada", Token: token})
 	repo := s.ci.AddRepo(woodsim.RepoOptions{FullName: repoName, Visibility: "private"})
@@ -159,7 +164,11 @@ func (s *stage) tally() error {
 	return nil
 }
 
-func (s *stage) say(text string) { fmt.Fprintln(s.out, text) }
+func (s *stage) say(text string) {
+	if _, err := fmt.Fprintln(s.out, text); err != nil && s.unheard == nil {
+		s.unheard = err
+	}
+}
 
 func (s *stage) title(text string) { s.say("\n" + s.style("1", "== "+text)) }
 
@@ -181,6 +190,9 @@ func (s *stage) write(name, content string) error {
 // its exit code last. Away from a terminal what it printed is returned, too.
 func (s *stage) show(ctx context.Context, want int, line string) (string, error) {
 	s.prompt(line)
+	if s.unheard != nil {
+		return "", s.unheard
+	}
 	var seen bytes.Buffer
 	var out io.Writer = s.out
 	if !s.terminal {

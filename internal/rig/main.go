@@ -42,13 +42,24 @@ type signalError struct{ syscall.Signal }
 
 func (e *signalError) Error() string { return e.String() }
 
-// untilSignal returns a context that ends with a signal that would have ended
-// the program, among them the one of a reader that has gone: there is something
-// to tidy up first.
+// Stdout is the standard output under another number, so that a reader who has
+// gone is an error of a write. On the numbers 1 and 2 it ends a Go program at
+// once, and there is something to tidy up first.
+func Stdout() (*os.File, error) {
+	fd, err := syscall.Dup(syscall.Stdout)
+	if err != nil {
+		return nil, fmt.Errorf("standard output: %w", err)
+	}
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "standard output"), nil
+}
+
+// untilSignal returns a context that ends with a signal that would otherwise
+// end the program.
 func untilSignal(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		if got, ok := (<-ch).(syscall.Signal); ok {
 			cancel(&signalError{got})
