@@ -132,7 +132,7 @@ func (w *watch) run(ctx context.Context) Outcome {
 		d := decide(reading{
 			row: row, gate: w.limits.Gate, failFast: w.limits.FailFast, once: w.limits.Once,
 			version: w.src.Version(), timeout: time.Duration(w.target.Repo.Timeout) * time.Minute,
-			memory: m, now: time.Now(),
+			memory: m, now: time.Now(), server: w.src.Now(),
 		})
 		if w.limits.Once && !d.final {
 			d = w.asItIs(d)

@@ -42,7 +42,8 @@ type reading struct {
 	version  woodpecker.Version // of the server
 	timeout  time.Duration      // the repository's limit; 0: unknown
 	memory   memory             // this reading included
-	now      time.Time
+	now      time.Time          // by this machine's clock, as memory
+	server   time.Time          // by the server's, which dates rows
 }
 
 // decision is what a reading means.
@@ -430,7 +431,7 @@ func decideActive(r reading) decision {
 		if r.row.Status != woodpecker.Running {
 			v = Pending
 		}
-		return final(v, progress(r.row, r.now), Hint{Advice: WatchRow})
+		return final(v, progress(r.row, r.server), Hint{Advice: WatchRow})
 	}
 	return decision{}
 }
