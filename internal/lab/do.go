@@ -70,7 +70,7 @@ func (l *Lab) Do(args ...string) (int64, error) {
 			l.Repo.PlanNext(p)
 		}
 	default:
-		err = l.other(verb, read(args, "precede", "private", "inactive", "approval", "read-only", "no-permission"))
+		err = l.other(verb, read(args, append(planSwitches(), "precede", "private", "inactive", "approval", "read-only", "no-permission")...))
 	}
 	if err != nil {
 		return 0, fmt.Errorf("lab %s: %w", verb, err)
@@ -301,7 +301,12 @@ func (l *Lab) other(verb string, w *words) error {
 		simple(p.Delete)
 	case "restart":
 		n := w.number("a pipeline's number")
-		simple(func() { l.Repo.Restart(n, nil) })
+		var p *woodsim.Plan
+		if len(w.flags) > 0 {
+			other := w.plan()
+			p = &other
+		}
+		simple(func() { l.Repo.Restart(n, p) })
 	case "rename":
 		name := w.need("a full name")
 		simple(func() { l.Repo.Rename(name) })
