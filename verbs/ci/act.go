@@ -78,6 +78,13 @@ func (o *actOptions) run(c *cobra.Command, act func(context.Context, *session, *
 	if err := o.check(c); err != nil {
 		return o.refuse(err, nil, o.kind)
 	}
+	if !o.watch {
+		for _, name := range []string{"appear-timeout", "fail-fast", "workflow", "ignore-workflow", "log-lines", "heartbeat"} {
+			if c.Flags().Changed(name) {
+				return o.refuse(fault.Usagef(c.CommandPath()+" --help", "--%s needs --watch", name), nil, o.kind)
+			}
+		}
+	}
 	timeout := o.Flags.Timeout
 	if o.watch && !c.Flags().Changed("timeout") {
 		timeout = watchTimeout

@@ -93,8 +93,11 @@ func runList(ctx context.Context, c *cobra.Command, o *listOptions) error {
 		Repo:      &repoJSON{s.target.Repo.ID, s.target.Repo.FullName},
 		Pipelines: []listRow{},
 	}
-	if len(rows) == 0 {
+	switch len(rows) {
+	case 0:
 		r.Reason = "no pipelines"
+	case 1:
+		r.Reason = "1 pipeline"
 	}
 	now := s.conn.Client.Now()
 	table := make([][]ui.Line, 0, len(rows))
