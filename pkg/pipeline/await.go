@@ -253,7 +253,7 @@ func (w *watch) hear() (urgent bool) {
 		w.show(told)
 		w.count(false)
 		end := told.Status.Ended() || told.Status == woodpecker.Blocked
-		if end && told.Status != w.row.Status || w.newlyBad(told) {
+		if end && told.Status != w.row.Status || w.newlyBad(told) || w.newlyDone(told) {
 			urgent = true
 		}
 	}
@@ -276,6 +276,13 @@ func (w *watch) newlyBad(told woodpecker.Pipeline) bool {
 		}
 	}
 	return false
+}
+
+// newlyDone says whether told shows that all of the workflows a narrowed gate
+// counts have ended, and no reading has shown that.
+func (w *watch) newlyDone(told woodpecker.Pipeline) bool {
+	g := w.limits.Gate
+	return g.Named() && allEnded(g.gated(told.Workflows)) && !allEnded(g.gated(w.row.Workflows))
 }
 
 // wait waits for the next read: again when decide named a time, else by the
@@ -318,7 +325,8 @@ func (w *watch) due(polled *time.Time) time.Time {
 		d, _ := closing(w.closed)
 		return from.Add(d)
 	}
-	if s := w.ears.state(); s.healthy {
+	// A row that vanishes while it is created sends no event.
+	if s := w.ears.state(); s.healthy && w.shown.Status != woodpecker.Created {
 		if again := s.pinged.Add(afterPing); w.lastRead.Before(again) {
 			return again
 		}

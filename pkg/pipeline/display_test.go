@@ -299,6 +299,8 @@ func TestHear(t *testing.T) {
 			{"a workflow ended well", base, Gate{}, row("running", "a success x:success", "b running y:running"), false},
 			{"a workflow ended badly", base, Gate{}, row("running", "a failure x:failure", "b running y:running"), true},
 			{"and does not count", base, Gate{Only: []string{"b"}}, row("running", "a failure x:failure", "b running y:running"), false},
+			{"all that count ended well", base, Gate{Only: []string{"a"}}, row("running", "a success x:success", "b running y:running"), true},
+			{"and a reading has shown that", row("running", "a success x:success", "b running y:running"), Gate{Only: []string{"a"}}, row("running", "a success x:success", "b running y:success"), false},
 			{"and a reading has shown it", known, Gate{}, row("running", "a failure x:failure", "b running y:success"), false},
 			{"another row's end", base, Gate{}, other, false},
 			{"an unknown status", base, Gate{}, row("odd", "a running x:running", "b running y:running"), false},
