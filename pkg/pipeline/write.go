@@ -100,13 +100,17 @@ const (
 // exists and the user may write, it was a passing fault.
 func act(ctx context.Context, op string, send func(context.Context) error, look func(context.Context) (effect, error), allowed func(context.Context, error) error) error {
 	for try := 1; ; try++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // nothing has been sent
+		}
 		err := send(ctx)
+		if err != nil && ctx.Err() != nil {
+			return &WriteError{Op: op, Why: Unclear, Text: "given up before the answer came", Err: context.Cause(ctx)}
+		}
 		var api *woodpecker.APIError
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil:
-			return &WriteError{Op: op, Why: Unclear, Err: err}
 		case !errors.As(err, &api):
 			return err
 		case api.Class == woodpecker.Refused:

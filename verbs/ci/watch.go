@@ -102,7 +102,7 @@ func runWatch(ctx context.Context, c *cobra.Command, o *watchOptions) error {
 	tell := newTeller(o.IO)
 	s, err := o.open(ctx, c, o.arg, o.target, false, tell.reporter())
 	if err != nil {
-		return o.refuse(endOf(ctx, err), s, watchKind)
+		return o.refuse(ended(ctx, c, s, err), s, watchKind)
 	}
 	return o.follow(ctx, c, s, tell, watchKind)
 }
@@ -179,15 +179,6 @@ func (d Deps) phrase(c *cobra.Command, s *session) phrase {
 			return ui.Command(append([]string{"homelab", "ci", "watch", "--number", itoa(number)}, d.carry(c, s)...)...)
 		},
 	}
-}
-
-// endOf returns what ended ctx, if something did: a signal or the deadline
-// explains more than what they broke off.
-func endOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // refuse ends a run that could not look at a pipeline.
