@@ -291,7 +291,6 @@ func pasteable(next string) error {
 // verbs lists the tree as the manifest does.
 func verbs() []about.Verb { return about.Verbs(tree()) }
 
-
 // tree builds the command tree of a process that has nothing.
 func tree() *cobra.Command {
 	streams, _, _ := ui.Test("")

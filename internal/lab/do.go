@@ -495,4 +495,3 @@ func (l *Lab) summary() string {
 	}
 	return strings.Join(out, ", ")
 }
-
