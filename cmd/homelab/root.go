@@ -16,6 +16,7 @@ import (
 	"homelab/verbs/about"
 	"homelab/verbs/ci"
 	configverbs "homelab/verbs/config"
+	"homelab/verbs/doctor"
 	"homelab/verbs/verb"
 )
 
@@ -144,6 +145,7 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
 		configverbs.New(a.configDeps()),
+		doctor.New(a.doctorDeps()),
 	)
 	d := about.Deps{IO: a.streams, Version: a.version}
 	root.AddCommand(about.NewManifest(d), about.NewVersion(d), about.NewCompletion(d), about.NewTables(d))

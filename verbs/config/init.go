@@ -132,4 +132,3 @@ func next(c *cobra.Command, o *initOptions) string {
 	}
 	return ui.Command(words...)
 }
-
