@@ -53,7 +53,7 @@ func TestChoose(t *testing.T) {
 		{name: "an old tag", rows: []woodpecker.Pipeline{rw(3, "tag", sha1, 989)}, target: Target{Commit: sha1}, row: 3, distinct: 1},
 		{name: "a young tag and an old cron", rows: []woodpecker.Pipeline{rw(4, "tag", sha1, 999), rw(3, "cron", sha1, 900)}, target: Target{Commit: sha1}, row: 4, others: []int64{3}, distinct: 1},
 		{name: "event wanted", rows: []woodpecker.Pipeline{rw(4, "push", sha1, 999), rw(3, "tag", sha1, 999)}, target: Target{Commit: sha1, Event: "tag"}, row: 3, others: []int64{4}, excluded: []int64{4}, distinct: 1},
-		{name: "event wanted and not there", rows: []woodpecker.Pipeline{rw(4, "push", sha1, 999), rw(3, "cron", sha1, 999)}, target: Target{Commit: sha1, Event: "tag"}, excluded: []int64{4, 3}, distinct: 1},
+		{name: "event wanted and not there", rows: []woodpecker.Pipeline{rw(4, "push", sha1, 999), rw(3, "cron", sha1, 999)}, target: Target{Commit: sha1, Event: "tag"}, others: []int64{4, 3}, excluded: []int64{4, 3}, distinct: 1},
 		{name: "upper case", rows: []woodpecker.Pipeline{rw(4, "push", strings.ToUpper(sha1), 999)}, target: Target{Commit: sha1}, row: 4, distinct: 1},
 		{name: "prefix", rows: []woodpecker.Pipeline{rw(4, "push", sha1, 999), rw(3, "push", sha2, 900)}, target: Target{Commit: sha1[:7], Prefix: true}, row: 4, distinct: 1},
 		{name: "a short commit is no prefix by itself", rows: []woodpecker.Pipeline{rw(4, "push", sha1, 999)}, target: Target{Commit: sha1[:7]}},

@@ -325,6 +325,7 @@ func TestLives(t *testing.T) {
 		},
 		{
 			name: "red, and restarted before it is seen",
+			o:    options{version: "3.13.0"},
 			setup: func(l *lab) {
 				l.repo.Push(a, woodsim.Red("unit", 3))
 				plan := woodsim.Green(10 * second)
@@ -472,6 +473,7 @@ func TestLives(t *testing.T) {
 		},
 		{
 			name: "by number: its restart is named and not followed",
+			o:    options{version: "3.13.0"},
 			setup: func(l *lab) {
 				l.repo.Push(a, woodsim.Red("unit", 3))
 				plan := woodsim.Green(10 * second)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type listener struct {
 	blind   bool                  // something was told that could not be kept, since it was last taken
 	notes   []string              // for --verbose, since they were last taken
 	hangUp  context.CancelFunc    // ends the connection in use
+	doubted bool                  // it was ended because it kept something to itself
 	sent    bool                  // the server sends this repository's events to this user
 }
 
@@ -35,6 +37,8 @@ const mostTold = 64 // events that wait for a watch that is busy reading
 
 var (
 	errBadEvent  = errors.New("an event that cannot be read")                //nolint:gochecknoglobals // a sentinel
+	errClosed    = errors.New("the server closed it")                        //nolint:gochecknoglobals // a sentinel
+	errSilent    = errors.New("it did not tell what a reading showed")       //nolint:gochecknoglobals // a sentinel
 	errNotSynced = errors.New("no permission of this user is stored for it") //nolint:gochecknoglobals // a sentinel
 )
 
@@ -55,6 +59,9 @@ func (l *listener) run(ctx context.Context) {
 		err := l.connect(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, io.EOF) {
+			err = errClosed
 		}
 		if i == len(waits) || errors.Is(err, errNotSynced) {
 			l.say("event stream: %v; polling from now on", err)
@@ -86,6 +93,9 @@ func (l *listener) connect(ctx context.Context) error {
 	err := l.src.Events(ctx, l.hear)
 	l.mu.Lock()
 	l.healthy, l.pinged, l.hangUp = false, time.Time{}, nil
+	if l.doubted {
+		err, l.doubted = errSilent, false
+	}
 	l.mu.Unlock()
 	l.nudge()
 	return err
@@ -179,6 +189,7 @@ func (l *listener) doubt() {
 	defer l.mu.Unlock()
 	l.healthy = false
 	if l.hangUp != nil {
+		l.doubted = true
 		l.hangUp()
 	}
 }

@@ -185,7 +185,7 @@ func settledTail(ctx context.Context, src LogSource, repo woodpecker.RepoID, row
 	guarded, feed, stop := poll.Watchdog(ctx, logMost)
 	defer stop()
 	var best *tail
-	err := settle(woodpecker.WithPatience(guarded, logMost), settled(src, of), logMost, func(ctx context.Context) (mark, error) {
+	err := settle(woodpecker.WithPatience(guarded, logMost-logPause), settled(src, of), logMost, func(ctx context.Context) (mark, error) {
 		t := newTail(most)
 		err := src.Log(ctx, repo, row.Number, step, func(e woodpecker.LogEntry) error {
 			if t.total%64 == 0 {
