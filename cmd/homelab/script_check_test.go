@@ -211,7 +211,7 @@ func fits(verdict string, code int) error {
 	want := map[string][]int{
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
-		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0},
+		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
 	}
 	for _, row := range fault.Table() {
 		if _, known := want[row.Name]; !known {

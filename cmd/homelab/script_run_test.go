@@ -368,7 +368,11 @@ func cmdVerdict(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile(args[2])
 	ts.Check(err)
 	text := parseAttempt(ts, args[3:])
-	object := parseAttempt(ts, append(slices.Clone(args[3:]), "--json"))
+	object := parseAttempt(ts, args[3:])
+	if len(object.args) < 3 {
+		ts.Fatalf("verdict takes a verb of two words")
+	}
+	object.args = slices.Insert(slices.Clone(object.args), 3, "--json")
 	var other error
 	var wait sync.WaitGroup
 	wait.Go(func() { other = object.run(worldOf(ts), ts.Getenv) })
