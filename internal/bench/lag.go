@@ -106,9 +106,9 @@ func nothing(int) []woodsim.Plan { return nil }
 // and red, with a server whose stream is used.
 func lagByStream(ctx context.Context, b *bench) ([]row, error) {
 	dice := rand.New(rand.NewPCG(b.seed, 4))
-	draw := func(n int, make func(time.Duration) woodsim.Plan) (plans []woodsim.Plan) {
+	draw := func(n int, kind func(time.Duration) woodsim.Plan) (plans []woodsim.Plan) {
 		for range n {
-			plans = append(plans, make(between(dice, 2500*time.Millisecond, 4500*time.Millisecond)))
+			plans = append(plans, kind(between(dice, 2500*time.Millisecond, 4500*time.Millisecond)))
 		}
 		return plans
 	}
@@ -158,9 +158,9 @@ func lags(all []watched) (out sample) {
 func lagByPolling(ctx context.Context, b *bench) ([]row, error) {
 	dice := rand.New(rand.NewPCG(b.seed, 6))
 	low, high := pick(b, 12*time.Second, 45*time.Second), pick(b, 20*time.Second, 85*time.Second)
-	draw := func(n int, make func(time.Duration) woodsim.Plan) (plans []woodsim.Plan) {
+	draw := func(n int, kind func(time.Duration) woodsim.Plan) (plans []woodsim.Plan) {
 		for range n {
-			plans = append(plans, make(between(dice, low, high)))
+			plans = append(plans, kind(between(dice, low, high)))
 		}
 		return plans
 	}

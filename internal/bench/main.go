@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,7 +120,7 @@ func (b *bench) run(ctx context.Context, want *regexp.Regexp, file string) error
 	var failed []error
 	for _, x := range measurements() {
 		names := strings.Join(x.names, " ")
-		if !matches(want, x.names) {
+		if !slices.ContainsFunc(x.names, want.MatchString) {
 			continue
 		}
 		began := time.Now()
@@ -152,15 +153,6 @@ func (b *bench) run(ctx context.Context, want *regexp.Regexp, file string) error
 		return err
 	}
 	return errors.Join(append(failed, os.WriteFile(file, append(data, '\n'), 0o644))...)
-}
-
-func matches(want *regexp.Regexp, names []string) bool {
-	for _, n := range names {
-		if want.MatchString(n) {
-			return true
-		}
-	}
-	return false
 }
 
 func comma(s string) string {

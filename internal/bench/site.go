@@ -19,7 +19,7 @@ import (
 	"homelab/internal/woodsim"
 )
 
-const token = "bench-token" //nolint:gosec // of the simulated server
+const token = "bench-token" // the simulated server's only one
 
 // site is a simulated server within reach of processes.
 type site struct {
@@ -136,8 +136,7 @@ func (b *bench) homelab(ctx context.Context, s *site, tune func(*exec.Cmd), args
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return nil, err
 	}
 	p.code = cmd.ProcessState.ExitCode()
