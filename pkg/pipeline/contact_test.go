@@ -269,7 +269,9 @@ func TestBudgets(t *testing.T) {
 				p := l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(10*second, func() { p.Supersede(2) })
 				l.at(10*second, func() { l.repo.Push(woodsim.Commit{Message: "b"}, woodsim.Running(time.Hour)) })
-				l.at(9*second, func() { l.lb.NextMatch(10000, faultlb.Refuse, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pipelines") }) })
+				l.at(9*second, func() {
+					l.lb.NextMatch(10000, faultlb.Refuse, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pipelines") })
+				})
 			},
 			want{verdict: pipeline.Unreachable, reason: "connection refused; #1 was killed", advice: pipeline.Resume, row: 1, from: 5 * time.Minute, to: 340 * second},
 		},

@@ -64,10 +64,10 @@ func (l *listener) run(ctx context.Context) {
 			err = errClosed
 		}
 		if i == len(waits) || errors.Is(err, errNotSynced) {
-			l.say("event stream: %v; polling from now on", err)
+			l.say("event stream: %s; polling from now on", words(err))
 			return
 		}
-		l.say("event stream: %v; polling, again in %s", err, span(waits[i]))
+		l.say("event stream: %s; polling, again in %s", words(err), span(waits[i]))
 		if poll.Sleep(ctx, waits[i]) != nil {
 			return
 		}

@@ -228,7 +228,9 @@ func (c *Client) askOnce(ctx context.Context, r request) error {
 		return err
 	}
 	x := transport.Exchange{Request: req}
-	x.Response, x.Err = c.once.RoundTrip(req)
+	if x.Response, x.Err = c.once.RoundTrip(req); x.Err != nil {
+		x.Err = bare(x.Err)
+	}
 	if x.Response != nil {
 		x.Body, x.Err = io.ReadAll(x.Response.Body) // in memory and bounded already
 	}
@@ -242,6 +244,15 @@ func (c *Client) askOnce(ctx context.Context, r request) error {
 	return c.fail(ctx, r, j.Err)
 }
 
+// bare takes the retry layer's name for the call off err: ours follows.
+func bare(err error) error {
+	var final *transport.FinalError
+	if errors.As(err, &final) {
+		return final.Err
+	}
+	return err
+}
+
 // fail turns what the retry layer reports into an *APIError about this call.
 func (c *Client) fail(ctx context.Context, r request, err error) error {
 	if ctx.Err() != nil {
@@ -252,7 +263,7 @@ func (c *Client) fail(ctx context.Context, r request, err error) error {
 	if errors.As(err, &inner) {
 		out.Status, out.Text, out.Err, out.Class = inner.Status, inner.Text, inner.Err, inner.Class
 	} else {
-		out.Err = err
+		out.Err = bare(err)
 	}
 	var exhausted *transport.ExhaustedError
 	var refused *transport.RefusedError

@@ -157,7 +157,7 @@ func (c *Client) openStream(ctx context.Context, op string, path []string) (io.R
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, &APIError{Op: op, Class: Exhausted, Err: err}
+		return nil, &APIError{Op: op, Class: Exhausted, Err: bare(err)}
 	}
 	c.note(resp)
 	if resp.StatusCode != http.StatusOK || mediaType(resp) != "text/event-stream" {
