@@ -45,7 +45,7 @@ func actEnds() []fault.Kind {
 func newAct(d Deps, s verb.Spec, do func(ctx context.Context, o *actOptions, s *session, out pipeline.Outcome) (done, error)) *cobra.Command {
 	o := &actOptions{kind: s.Kind}
 	o.Deps = d
-	s.Tier, s.Args, s.Codes = verb.Write, verb.AtMost(1), actEnds()
+	s.Tier, s.Args = verb.Write, verb.AtMost(1)
 	c := verb.New(s, func(c *cobra.Command, args []string) error {
 		o.arg = verb.Arg(args, 0, "")
 		return o.run(c, func(ctx context.Context, s *session, _ *teller) (done, error) {
