@@ -295,5 +295,7 @@ func verbs() []about.Verb { return about.Verbs(tree()) }
 func tree() *cobra.Command {
 	streams, _, _ := ui.Test("")
 	a := &app{process: process{streams: streams}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
-	return a.root()
+	root := a.root()
+	root.InitDefaultHelpCmd()
+	return root
 }

@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"lab": cmdLab, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
 			"commit": cmdCommit, "exits": cmdExits, "verdict": cmdVerdict,
 			"subset": cmdSubset, "jsonl": cmdJSONL, "shape": cmdShape, "ttyframe": cmdTTYFrame,
+			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {
