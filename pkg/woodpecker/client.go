@@ -90,6 +90,7 @@ func (c *Client) PageURL(id RepoID, number int64, pid int) string {
 	if pid > 0 {
 		u = u.JoinPath(strconv.Itoa(pid))
 	}
+	u.RawQuery, u.Fragment = "", ""
 	return u.String()
 }
 
