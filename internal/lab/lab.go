@@ -53,6 +53,7 @@ type Lab struct {
 	server   *tlstest.Server
 	offset   atomic.Int64 // nanoseconds the server's clock is ahead
 	redirect atomic.Pointer[string]
+	injected atomic.Int64 // faults before the last order
 
 	mu     sync.Mutex
 	repos  map[string]*woodsim.Repo
