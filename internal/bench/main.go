@@ -56,7 +56,7 @@ func measurements() []measurement {
 		{[]string{"lag-stream", "red-stream"}, lagByStream},
 		{[]string{"lag-poll", "red-poll"}, lagByPolling},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
-		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll"}, simulated},
+		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}
 }
 
