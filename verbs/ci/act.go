@@ -181,8 +181,7 @@ func (o *actOptions) refused(ctx context.Context, c *cobra.Command, s *session, 
 	case pipeline.Unclear:
 		e.Kind, e.What = fault.Unreachable, w.Op+" may or may not have taken effect"
 		e.Why = w.Text
-		var sig *fault.Signal
-		if errors.As(context.Cause(ctx), &sig) {
+		if sig, ok := errors.AsType[*fault.Signal](context.Cause(ctx)); ok {
 			e.Kind = sig.Kind()
 		}
 	}
