@@ -242,7 +242,7 @@ func (a *attempt) oneLine(out string) error {
 	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor"}, a.path()) ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
-	case last == "" && !(payload && a.code == 0):
+	case last == "" && (!payload || a.code != 0):
 		return errors.New("stdout has no result")
 	case payload && a.code == 0:
 		return nil

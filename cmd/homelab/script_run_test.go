@@ -169,11 +169,11 @@ func (a *attempt) run(w *world, getenv func(string) string) error {
 		return err
 	}
 	stepped := a.during(ctx, w, getenv, both.until, func(s os.Signal) error { return cmd.Process.Signal(s) }, nil)
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	var err error
+	done := make(chan struct{})
+	var err error // of the command, once it is done
+	go func() { err = cmd.Wait(); close(done) }()
 	select {
-	case err = <-done:
+	case <-done:
 	case <-ctx.Done():
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // where it stands is worth seeing
 		select {

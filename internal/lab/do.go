@@ -255,7 +255,7 @@ func (l *Lab) other(verb string, w *words) error {
 		return p
 	}
 	var do func() error
-	simple := func(f func()) { do = func() error { f(); return nil } }
+	simple := func(f func()) { do = func() error { f(); return nil } } //nolint:unparam // most words cannot fail, some can
 	switch verb {
 	case "advance":
 		d := w.duration("a duration")
