@@ -14,7 +14,7 @@ import (
 	"homelab/pkg/woodpecker"
 )
 
-// AmbiguousError: a commit prefix fits rows of several commits.
+// AmbiguousError is a commit prefix that fits rows of several commits.
 type AmbiguousError struct {
 	Prefix  string
 	Commits []string

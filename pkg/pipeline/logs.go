@@ -233,7 +233,7 @@ type StepRef struct {
 // Address names the step for "ci logs --step".
 func (s StepRef) Address() string { return s.Workflow + "/" + s.Step.Name }
 
-// NoStepError: nothing in the tree fits the step that was asked for.
+// NoStepError says that nothing in the tree fits the step that was asked for.
 type NoStepError struct {
 	Want  string
 	Names []string // workflow/step of all there are
@@ -610,8 +610,7 @@ func (r *logReader) follow(ctx context.Context, ref StepRef) error {
 		}
 		if closed && !time.Now().Before(nextLog) {
 			_, err := r.read(ctx, p)
-			var sink *sinkError
-			if errors.As(err, &sink) {
+			if sink, ok := errors.AsType[*sinkError](err); ok {
 				return sink.err
 			}
 			nextLog = time.Now().Add(rereadPause(p.bytes)) // a reading that failed is made good by the next

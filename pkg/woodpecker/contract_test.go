@@ -112,10 +112,10 @@ func Contract(t *testing.T, s server) {
 	ended := rows[slices.IndexFunc(rows, func(r woodpecker.Pipeline) bool { return r.Status.Ended() })]
 	quick := woodpecker.Unconfirmed(ctx)
 
-	run := func(name string, f func(t *testing.T)) {
-		t.Run(name, func(t *testing.T) { t.Parallel(); f(t) })
-	}
-	t.Run("reads", func(t *testing.T) {
+	t.Run("calls", func(t *testing.T) {
+		run := func(name string, f func(t *testing.T)) {
+			t.Run(name, func(t *testing.T) { t.Parallel(); f(t) })
+		}
 		run("version", func(t *testing.T) {
 			v, err := c.ServerVersion(t.Context())
 			if err != nil || v == "" || v != c.Version() {
