@@ -56,7 +56,7 @@ func word(s woodpecker.Status) string {
 // lines draws the view: the pipeline, its address, then a row per workflow. If
 // they do not fit, those that passed, wait or were skipped are counted instead
 // of listed, and what runs or failed stays.
-func (v view) lines(_, h int, now time.Time) []ui.Line {
+func (v view) lines(w, h int, now time.Time) []ui.Line {
 	if !v.found {
 		what := v.repo
 		if v.commit != "" {
@@ -65,7 +65,7 @@ func (v view) lines(_, h int, now time.Time) []ui.Line {
 		return []ui.Line{{ui.T(ui.Waiting, ui.Glyph(ui.Waiting)+" "), ui.T(ui.Plain, what+": waiting for a pipeline")}}
 	}
 	out := []ui.Line{v.title(now), {ui.T(ui.Dim, v.url)}}
-	return append(out, v.tree(max(h-1-len(out), 1), now)...)
+	return append(out, v.tree(w, max(h-1-len(out), 1), now)...)
 }
 
 func (v view) title(now time.Time) ui.Line {
@@ -101,7 +101,7 @@ func lasted(started, finished int64, now time.Time) string {
 	return ui.Duration(end.Sub(woodpecker.Moment(started)))
 }
 
-func (v view) tree(room int, now time.Time) []ui.Line {
+func (v view) tree(width, room int, now time.Time) []ui.Line {
 	flows := v.row.Workflows
 	listed := flows
 	var counted []ui.Line
@@ -142,7 +142,7 @@ func (v view) tree(room int, now time.Time) []ui.Line {
 	rows := make([][]ui.Line, 0, len(listed))
 	for _, w := range listed {
 		rows = append(rows, []ui.Line{
-			{ui.T(style(w.State), glyph(w.State)+" "+label(w))},
+			{ui.T(style(w.State), ui.L(glyph(w.State)+" "+label(w)).Render(nameWidth(width), false))},
 			{ui.T(style(w.State), word(w.State))},
 			{ui.T(ui.Plain, lasted(w.Started, w.Finished, now))},
 			steps(w, now),
@@ -150,6 +150,10 @@ func (v view) tree(room int, now time.Time) []ui.Line {
 	}
 	return append(ui.TableOf(rows), counted...)
 }
+
+// nameWidth is how much of a screen's width a name may take: its state stands
+// beside it, and must be seen.
+func nameWidth(width int) int { return max(width*2/5, 12) }
 
 // label names a workflow, a matrix variant by what sets it apart.
 func label(w woodpecker.Workflow) string {
