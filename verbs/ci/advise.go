@@ -92,6 +92,9 @@ func (p phrase) next(o pipeline.Outcome) string {
 	case pipeline.PushCommit:
 		return "git push"
 	case pipeline.SeePage:
+		if o.Row == nil && o.Target.Number > 0 {
+			return p.command("list") // there is no such page
+		}
 		if n > 0 {
 			return p.page(n)
 		}
