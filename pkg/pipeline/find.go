@@ -259,6 +259,8 @@ func (w *watch) inList(ctx context.Context, number int64, fits func(woodpecker.P
 	return false, nil
 }
 
+const fewestMisses = 4 // of a row, before it is given up
+
 // missed waits before the next reading of a row that a list has and the server
 // does not show, longer each time.
 func (w *watch) missed(ctx context.Context, number int64) error {
@@ -272,7 +274,7 @@ func (w *watch) missed(ctx context.Context, number int64) error {
 	if w.lastRead.After(since) {
 		since = w.lastRead
 	}
-	if time.Since(since) >= most {
+	if time.Since(since) >= most && w.misses >= fewestMisses {
 		return &woodpecker.APIError{
 			Op: fmt.Sprintf("pipeline %d", number), Class: woodpecker.Exhausted, For: time.Since(since),
 			Err: errors.New("the server does not show it, although its list has it"),
