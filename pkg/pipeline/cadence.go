@@ -20,9 +20,9 @@ type cadence struct {
 const (
 	soon       = 2 * time.Second
 	later      = 10 * time.Second
-	refill     = 7 * time.Second // one more reading every so often
-	firstReads = 25
-	mostReads  = 60
+	refill     = 6 * time.Second // one more reading every so often
+	firstReads = 15
+	mostReads  = 100
 	watchStart = 30 * time.Second // an end is likely this long after the start
 )
 
@@ -35,19 +35,41 @@ func (c cadence) next(now, started time.Time, row woodpecker.Pipeline, median, r
 	c.tokens = min(mostReads, c.tokens+float64(now.Sub(c.at))/float64(refill))
 	c.at = now
 	c.tokens--
-	likely := now.Sub(started) < watchStart || nothingWaits(row) || usual(median, ran)
+	left, near := usual(median, ran)
+	late := median == 0 || ran > median // nothing says that an end is still far
 	switch {
-	case !likely:
-		return later, c
-	case c.tokens < 0:
-		return refill, c // what it waits for is spent already
+	case now.Sub(started) < watchStart, stumbled(row), late && !near && nothingWaits(row):
+		if c.tokens < 0 {
+			return refill, c // what it waits for is spent already
+		}
+		return soon, c
+	case near:
+		// What may be spent is spread over the rest of the time in which such
+		// runs tend to end, rather than gone in the middle of it.
+		affordable := max(c.tokens, 0) + float64(left)/float64(refill)
+		return max(soon, min(refill, time.Duration(float64(left)/max(affordable, 1)))), c
 	}
-	return soon, c
+	return later, c
 }
 
-// usual says whether runs like this one tend to end about now.
-func usual(median, ran time.Duration) bool {
-	return median > 0 && float64(ran) >= 0.8*float64(median) && float64(ran) <= 1.25*float64(median)
+// usual says whether runs like this one tend to end about now, and how much of
+// that time is left.
+func usual(median, ran time.Duration) (left time.Duration, near bool) {
+	from, to := median*85/100, median*115/100
+	return to - ran, median > 0 && ran >= from && ran <= to
+}
+
+// stumbled says whether a step has failed in a workflow that has not ended:
+// what waits behind it is about to be skipped.
+func stumbled(row woodpecker.Pipeline) bool {
+	for _, w := range row.Workflows {
+		for _, s := range w.Steps {
+			if !w.State.Ended() && s.State.Bad() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // nothingWaits says whether all that is left of a tree is running already.

@@ -416,25 +416,25 @@ func TestStream(t *testing.T) {
 				l.repo.Push(commitA, long(100*second))
 				l.at(20*second, func() { l.StallStreams(time.Hour) })
 			},
-			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second, told: "polling, again in 5s"},
+			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 107 * second, told: "polling, again in 5s"},
 		},
 		{
 			"held back by a proxy",
 			options{lb: faultlb.Options{Rate: 1, MaxConsecutive: 100, Kinds: []faultlb.Kind{faultlb.BufferBody}}},
 			func(l *lab) { l.repo.Push(commitA, long(100*second)) },
-			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second},
+			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 107 * second},
 		},
 		{
 			"a web page instead",
 			options{lb: faultlb.Options{Rate: 1, MaxConsecutive: 100, Kinds: []faultlb.Kind{faultlb.HTML}, Match: faultlb.Match("GET", "/stream/")}},
 			func(l *lab) { l.repo.Push(commitA, long(100*second)) },
-			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second, told: "text/html instead of an event stream"},
+			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 107 * second, told: "text/html instead of an event stream"},
 		},
 		{
 			"no permission is stored",
 			options{repo: woodsim.RepoOptions{Visibility: "internal"}, perm: woodsim.Perm{Pull: true, Never: true}},
 			func(l *lab) { l.repo.Push(commitA, long(100*second)) },
-			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second, told: "no permission of this user is stored"},
+			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 107 * second, told: "no permission of this user is stored"},
 		},
 		{
 			"release candidate: no stream",
