@@ -18,12 +18,15 @@ type cadence struct {
 }
 
 const (
-	soon       = 2 * time.Second
-	later      = 10 * time.Second
-	refill     = 6 * time.Second // one more reading every so often
-	firstReads = 15
-	mostReads  = 100
-	watchStart = 30 * time.Second // an end is likely this long after the start
+	soon   = 2 * time.Second
+	later  = 10 * time.Second
+	refill = 6 * time.Second // one more reading every so often
+	// With earlier runs to go by, long stretches cost little and more may be
+	// spent towards the end.
+	refillKnown = 5 * time.Second
+	firstReads  = 15
+	mostReads   = 100
+	watchStart  = 30 * time.Second // an end is likely this long after the start
 )
 
 func newCadence(now time.Time) cadence { return cadence{tokens: firstReads, at: now} }
@@ -32,6 +35,10 @@ func newCadence(now time.Time) cadence { return cadence{tokens: firstReads, at: 
 // the usual duration of such runs (0: unknown), ran the time this one has been
 // running.
 func (c cadence) next(now, started time.Time, row woodpecker.Pipeline, median, ran time.Duration) (time.Duration, cadence) {
+	refill := refill
+	if median > 0 {
+		refill = refillKnown
+	}
 	c.tokens = min(mostReads, c.tokens+float64(now.Sub(c.at))/float64(refill))
 	c.at = now
 	c.tokens--
