@@ -58,6 +58,13 @@ func newAct(d Deps, s verb.Spec, do func(ctx context.Context, o *actOptions, s *
 				p.resume = func(int64) string { return verb.Again(c) }
 				return done{}, fault.New(kindOf(out), out.Reason, p.next(out)).From(out.Err)
 			}
+			if own := out.Target; own.Number == 0 && out.Row.Commit != own.Commit {
+				// Good enough to look at; what is acted on is named.
+				p := o.phrase(c, s)
+				number := itoa(out.Row.Number)
+				return done{}, fault.New(fault.Absent, pipeline.Short(own.Commit)+" has no pipeline of its own", p.command(c.Name(), "--number", number)).
+					Because("#" + number + " of " + pipeline.Short(out.Row.Commit) + " contains it")
+			}
 			return do(ctx, o, s, out)
 		})
 	})
