@@ -27,8 +27,15 @@ func TestOriginOf(t *testing.T) {
 		{in: "http://localhost.example.com", want: "http://localhost.example.com"},
 		{in: "http://127.0.0.1.example.com", want: "http://127.0.0.1.example.com"},
 
-		{in: "ci.example.lan"}, {in: "//ci.example.lan"}, {in: "ftp://ci.example.lan"}, {in: "https://"},
-		{in: "https://."}, {in: "https://ci:0"}, {in: "https://ci:65536"}, {in: "https://:443"}, {in: "https:ci"},
+		{in: "ci.example.lan"},
+		{in: "//ci.example.lan"},
+		{in: "ftp://ci.example.lan"},
+		{in: "https://"},
+		{in: "https://."},
+		{in: "https://ci:0"},
+		{in: "https://ci:65536"},
+		{in: "https://:443"},
+		{in: "https:ci"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.in, func(t *testing.T) {

@@ -109,7 +109,7 @@ func fetch(t *testing.T, rt http.RoundTripper, method, address string) (status i
 	if err != nil {
 		return 0, "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // a test's
+	defer resp.Body.Close()
 	b := new(bytes.Buffer)
 	_, err = b.ReadFrom(resp.Body)
 	return resp.StatusCode, b.String(), err

@@ -124,8 +124,7 @@ func plain(err error) string {
 	case errors.As(err, &final):
 		return final.Err.Error()
 	}
-	var asked *url.Error
-	if errors.As(err, &asked) {
+	if asked, ok := errors.AsType[*url.Error](err); ok {
 		return asked.Err.Error()
 	}
 	return err.Error()

@@ -80,8 +80,7 @@ func New(o Options) (*Source, error) {
 		SetToken: func(h http.Header, t transport.Secret) { h.Set(api.AuthHeaderName, t.Reveal()) },
 	})
 	if err != nil {
-		var f *fault.Error
-		if errors.As(err, &f) {
+		if f, ok := errors.AsType[*fault.Error](err); ok {
 			return nil, fault.New(f.Kind, "vault: "+f.What, f.Next).Because(f.Why).From(f.Err)
 		}
 		return nil, err
