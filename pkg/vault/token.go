@@ -26,7 +26,7 @@ func (s *Source) token() (transport.Secret, error) {
 	looked := "looked at VAULT_TOKEN"
 	if s.o.Home != "" {
 		file := filepath.Join(s.o.Home, tokenFile)
-		b, err := os.ReadFile(file)
+		b, err := os.ReadFile(file) //nolint:gosec // a fixed name in the user's home
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(b)) == "":
 			looked += " and ~/" + tokenFile
