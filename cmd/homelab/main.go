@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"homelab/pkg/config"
 	"homelab/pkg/fault"
+	"homelab/pkg/poll"
 	"homelab/pkg/ui"
 )
 
@@ -52,13 +54,35 @@ func withSignals(ctx context.Context, terminal bool) (context.Context, func()) {
 				sig.Signal = s
 			}
 			if !first {
-				if terminal {
-					_, _ = os.Stderr.WriteString("\x1b[?25h")
-				}
-				os.Exit(sig.Kind().Code())
+				leave(sig, terminal)
 			}
 			cancel(sig)
+			if first {
+				go overdue(sig, terminal)
+			}
 		}
 	}()
 	return ctx, func() { signal.Stop(ch); close(ch); cancel(nil) }
+}
+
+// patience is how long the process may take to end after a signal. What is
+// left to do takes less; only output that nobody reads takes longer.
+const patience = 1500 * time.Millisecond
+
+// overdue ends the process when the first signal has not: a reader that does
+// not read must not keep it.
+func overdue(sig *fault.Signal, terminal bool) {
+	if poll.Sleep(context.Background(), patience) == nil {
+		leave(sig, terminal)
+	}
+}
+
+// leave ends the process at once. The cursor is given back beside it, as the
+// terminal may be what does not take output.
+func leave(sig *fault.Signal, terminal bool) {
+	if terminal {
+		go func() { _, _ = os.Stderr.WriteString("\x1b[?25h") }()
+		_ = poll.Sleep(context.Background(), 10*time.Millisecond) // never ends early
+	}
+	os.Exit(sig.Kind().Code())
 }

@@ -49,13 +49,28 @@ func kindOf(o pipeline.Outcome) fault.Kind {
 // words that every command needs to speak of the same place; resume is the
 // whole command that goes on with this one.
 type phrase struct {
-	carry  []string // --repo, --server ... as far as they were given or are needed
-	page   page
+	carry []string // --repo, --server ... as far as they were given or are needed
+	page  page
+	// upstream is the branch that the checkout's current one follows; "" when
+	// there is none.
+	upstream func() string
+	// push is the command that publishes the current branch; "" on a detached
+	// HEAD.
+	push   func() string
 	resume func(number int64) string
 }
 
 func (p phrase) command(words ...string) string {
 	return ui.Command(append(append([]string{"homelab", "ci"}, words...), p.carry...)...)
+}
+
+// runBranch returns the command that starts a pipeline of branch. A name that
+// looks like a flag comes after the flags.
+func (p phrase) runBranch(branch string) string {
+	if !strings.HasPrefix(branch, "-") {
+		return p.command("run", branch)
+	}
+	return p.command("run") + " -- " + ui.Quote(branch)
 }
 
 // next returns the command for a hint about the outcome's row; "" for none.
@@ -82,15 +97,17 @@ func (p phrase) next(o pipeline.Outcome) string {
 	case pipeline.Rerun:
 		return p.command(append([]string{"rerun"}, number...)...)
 	case pipeline.RunBranch:
-		words := []string{"run"}
-		if o.Hint.Branch != "" {
-			words = append(words, o.Hint.Branch)
+		branch := o.Hint.Branch
+		if branch == "" {
+			if branch = p.upstream(); branch == "" {
+				return p.command("list") // no branch is known that could be run
+			}
 		}
-		return p.command(words...)
+		return p.runBranch(branch)
 	case pipeline.Approve:
 		return p.command(append([]string{"approve"}, number...)...)
 	case pipeline.PushCommit:
-		return "git push"
+		return p.push()
 	case pipeline.SeePage:
 		if o.Row == nil && o.Target.Number > 0 {
 			return p.command("list") // there is no such page

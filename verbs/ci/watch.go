@@ -173,8 +173,9 @@ func (d Deps) carry(c *cobra.Command, s *session) []string {
 }
 
 func (d Deps) phrase(c *cobra.Command, s *session) phrase {
+	local := localBranch{ctx: c.Context(), s: s}
 	return phrase{
-		carry: d.carry(c, s), page: pageOf(s),
+		carry: d.carry(c, s), page: pageOf(s), upstream: local.upstream, push: local.push,
 		resume: func(number int64) string {
 			return ui.Command(append([]string{"homelab", "ci", "watch", "--number", itoa(number)}, d.carry(c, s)...)...)
 		},
