@@ -9,8 +9,7 @@ import (
 
 // exitCode is the one place where an error becomes the process's status.
 func exitCode(err error) int {
-	var done *verb.Exit
-	if errors.As(err, &done) {
+	if done, ok := errors.AsType[*verb.Exit](err); ok {
 		return done.Kind.Code()
 	}
 	return fault.KindOf(err).Code()

@@ -14,7 +14,7 @@ import (
 )
 
 // version is set when a release is built: -ldflags "-X main.version=1.2.3".
-var version = "" //nolint:gochecknoglobals // the linker writes it
+var version = "" // the linker writes it
 
 func main() {
 	ctx, stop := withSignals(context.Background())

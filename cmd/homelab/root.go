@@ -15,6 +15,8 @@ import (
 	"homelab/pkg/ui"
 	"homelab/verbs/about"
 	"homelab/verbs/ci"
+	configverbs "homelab/verbs/config"
+	"homelab/verbs/doctor"
 	"homelab/verbs/verb"
 )
 
@@ -30,7 +32,7 @@ type process struct {
 // stdout gets exactly one result.
 func run(ctx context.Context, args []string, p process) (code int) {
 	a := &app{process: p, flags: &verb.Flags{}}
-	root := a.root()
+	root := a.root() //nolint:contextcheck // verbs get theirs when they run
 	root.SetArgs(args)
 	// Before flags are parsed, what is said already obeys the ones that can be
 	// recognised: a wrong flag under --json is told as JSON.
@@ -75,7 +77,7 @@ func (a *app) end(ctx context.Context, c *cobra.Command, err error) int {
 
 // bug tells a panic: one sentence, the stack only under --verbose.
 func (a *app) bug(c *cobra.Command, r any, stack []byte) int {
-	for _, line := range strings.Split(strings.TrimSpace(string(stack)), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(string(stack)), "\n") {
 		a.streams.Verbosef("%s", line)
 	}
 	e := fault.New(fault.Bug, fmt.Sprintf("a bug in homelab: %v", r), "").Because("run it again with --verbose to see the stack")
@@ -142,6 +144,8 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.SetErr(a.streams.Err)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
+		configverbs.New(a.configDeps()),
+		doctor.New(a.doctorDeps()),
 	)
 	d := about.Deps{IO: a.streams, Version: a.version}
 	root.AddCommand(about.NewManifest(d), about.NewVersion(d), about.NewCompletion(d), about.NewTables(d))

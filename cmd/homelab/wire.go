@@ -44,7 +44,9 @@ func (a *app) userAgent() string {
 func (a *app) checkout(ctx context.Context) (*git.Repo, error) {
 	a.once.Do(func() {
 		a.repo, a.repoErr = git.Open(ctx, a.dir, a.env.Child())
-		if errors.Is(a.repoErr, git.ErrNotRepo) {
+		if errors.Is(a.repoErr, git.ErrNotRepo) || errors.Is(a.repoErr, git.ErrNoGit) {
+			// Without git there is no checkout either: in a container's image a
+			// full commit id and --repo are enough.
 			a.repo, a.repoErr = nil, nil
 		}
 	})

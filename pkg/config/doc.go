@@ -5,7 +5,7 @@
 // The order is flag, environment, user file, repository file, default. Values
 // that describe one server stay with that server: an address to dial, a CA or
 // a token source of the user's file is not used for a server of another origin
-// that a flag or the environment names (ADR 0009), and the result says so.
+// that a flag or the environment names (ADR 0026), and the result says so.
 // The repository's file can never name a server, an address, a token source or
 // a CA (ADR 0010): a checkout must not decide where a token is sent.
 //

@@ -240,7 +240,7 @@ func (e *Effective) woodpecker(o Options) error {
 }
 
 // bind returns v if it may be used for the effective server: its owner is
-// unknown or has the same origin. Otherwise it notes why not.
+// unknown or has the same origin (ADR 0026). Otherwise it notes why not.
 func bind[T any](e *Effective, key, noun string, v Value[T], owner, effective Value[*url.URL]) Value[T] {
 	if !v.Set || !owner.Set || !effective.Set || sameOrigin(owner.V, effective.V) {
 		return v

@@ -70,7 +70,8 @@ func (e *FileError) told() (what, why string) {
 
 // reader reads one YAML file strictly and collects what is wrong with it.
 // Only the plain part of YAML is accepted: anchors, aliases, merge keys and
-// tags are refused, so a small file can never unfold into a large one.
+// tags are refused, so a small file can never unfold into a large one
+// (ADR 0018).
 type reader struct {
 	file     string
 	level    Level

@@ -143,7 +143,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Signal is the cause of a context that a signal cancelled.
-type Signal struct{ Signal syscall.Signal }
+type Signal struct{ Signal syscall.Signal } //nolint:errname // a signal is a cause, not a failure
 
 func (s *Signal) Error() string { return "interrupted by " + s.Signal.String() }
 
@@ -156,7 +156,7 @@ func (s *Signal) Kind() Kind {
 }
 
 // ErrTimeUp is the cause of a context whose --timeout ran out.
-var ErrTimeUp = errors.New("time is up") //nolint:gochecknoglobals // a sentinel
+var ErrTimeUp = errors.New("time is up")
 
 // KindOf returns the kind err carries: nil is OK, an *Error its own, a
 // *Signal its signal's, ErrTimeUp Timeout, anything else is a Bug.

@@ -62,7 +62,8 @@ const maxRemote = 4096
 // Why not chainguard-dev/git-urls: its Parse never refuses (whatever is left
 // becomes a file path), reads neither user@[::1]:a/b nor an escape in an
 // scp-like path (it ends up in the query), keeps user info, and puts the whole
-// URL into its errors. All that would remain of it is one regular expression.
+// URL into its errors. All that would remain of it is one regular expression
+// (ADR 0020).
 func ParseRemote(s string) (Remote, error) {
 	r, why := parseRemote(s)
 	if why != "" {

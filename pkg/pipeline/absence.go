@@ -27,6 +27,7 @@ type missing struct {
 	after     time.Duration // since the first look
 	looks     int           // lists that must have been read
 	confirmed bool          // the server will make none
+	full      bool          // nothing is known but that none was seen
 	hint      Hint
 }
 
@@ -45,17 +46,17 @@ func absence(f facts, short string, full time.Duration) missing {
 		return missing{reason: reason, after: time.Second, looks: 2, confirmed: true}
 	case f.skip:
 		return missing{reason: "the commit's message carries [CI SKIP]", after: 5 * time.Second, looks: 3, confirmed: true}
+	case len(f.excluded) > 0: // so the commit is there, and something is run for it
+		return missing{
+			reason: "no pipeline of that event; others exist: " + strings.Join(f.excluded, ", "), after: full, looks: 2,
+			hint: Hint{Advice: TryStatus},
+		}
 	case f.noFile:
 		return missing{reason: "there is no pipeline file in the commit", after: 15 * time.Second, looks: 2, confirmed: true}
 	case f.notSent:
 		return missing{
 			reason: short + " is not pushed, as far as this checkout knows", after: 15 * time.Second, looks: 2,
 			hint: Hint{Advice: PushCommit},
-		}
-	case len(f.excluded) > 0:
-		return missing{
-			reason: "no pipeline of that event; others exist: " + strings.Join(f.excluded, ", "), after: full, looks: 2,
-			hint: Hint{Advice: TryStatus},
 		}
 	}
 	reason := fmt.Sprintf("no pipeline appeared in %s; was the forge's hook lost?", span(full))
@@ -64,7 +65,7 @@ func absence(f facts, short string, full time.Duration) missing {
 		reason = fmt.Sprintf("no pipeline appeared in %s; %s may contain it, but this checkout cannot tell", span(full), strings.Join(f.unproven, ", "))
 		hint = Hint{Advice: FetchFirst}
 	}
-	return missing{reason: reason, after: full, looks: 2, hint: hint}
+	return missing{reason: reason, after: full, looks: 2, hint: hint, full: len(f.unproven) == 0}
 }
 
 // skipMarked says whether a message makes the server skip the commit. It

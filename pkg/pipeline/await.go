@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"homelab/pkg/poll"
@@ -23,18 +24,23 @@ type watch struct {
 
 	out      Outcome
 	history  []woodpecker.Pipeline // rows of the first look, for the usual duration
+	newest   int64                 // highest id of any list
 	ancestry map[string]ancestry
 	local    *facts // what the checkout knows; nil: not asked yet
 
-	row      woodpecker.Pipeline // the last complete answer
-	shown    woodpecker.Pipeline // the display: row, moved forward by events
+	row      woodpecker.Pipeline  // the last complete answer
+	have     *woodpecker.Pipeline // a complete answer about row that has not been judged yet
+	shown    woodpecker.Pipeline  // the display: row, moved forward by events
+	covers   bool                 // row is not the target's own
 	lastRead time.Time
+	known    bool      // some row has been read completely
+	misses   int       // readings in a row that did not show the row although a list does
 	began    time.Time // when the watch of this row began
 	closing  time.Time // when every step was first seen ended while the pipeline was not; zero: not so
 	closed   int       // readings since then
 	cadence  cadence
-	doomed   bool // an event showed a counting workflow's bad end
-	renewed  bool
+	hearing  bool // the stream was healthy when it was last heard
+	renewed  bool // the token has been renewed, and nothing was answered since
 	queued   bool // the queue has been asked
 	noted    map[string]bool
 }
@@ -72,46 +78,41 @@ func Await(ctx context.Context, src Source, t Target, limits Limits, emit func(U
 		return w.out, nil
 	}
 	w.out.Others = hit.others
-	w.pin(hit.row, hit.why)
+	w.pin(*hit)
 	return w.run(ctx), nil
 }
 
-// openEars opens the event stream where the server is known to bear it and
-// will send this repository's events.
+// openEars opens the event stream where the server is known to bear it.
 func (w *watch) openEars(ctx context.Context) *listener {
 	if !w.src.Version().StreamSafe() {
 		return nil
 	}
-	if !w.target.Repo.Public() {
-		p, err := w.src.Permissions(ctx, w.target.Repo.ID)
-		if err != nil || p.Synced == 0 {
-			return nil
-		}
-	}
-	return listen(ctx, w.src, w.target.Repo.ID)
+	return listen(ctx, w.src, w.target.Repo)
 }
 
-// pin makes row the one that is watched.
-func (w *watch) pin(row woodpecker.Pipeline, why string) {
-	w.row, w.shown = row, row
-	w.began, w.doomed, w.lastRead = time.Now(), false, time.Time{}
+// pin makes hit's row the one that is watched.
+func (w *watch) pin(hit found) {
+	w.row, w.shown, w.covers, w.have = hit.row, hit.row, hit.covers, nil
+	if hit.whole {
+		w.have = &hit.row
+	}
+	w.began, w.lastRead, w.misses = time.Now(), time.Time{}, 0
 	w.cadence = newCadence(w.began)
 	w.count(false)
-	w.emit(Found{Row: row, Why: why})
+	w.emit(Found{Row: hit.row, Why: hit.why})
 }
 
 // run watches the pinned row, and those that take over from it, to a verdict.
 func (w *watch) run(ctx context.Context) Outcome {
 	var m memory
-	first := true
 	for {
 		before := w.shown
-		safetyRead := w.ears.state().healthy && !first && time.Since(w.lastRead) >= safety
-		row, err := w.read(woodpecker.WithPatience(ctx, w.patience(first)), w.row.Number)
+		safetyRead := w.ears.state().healthy && !w.lastRead.IsZero() && time.Since(w.lastRead) >= safety
+		row, err := w.reading(ctx)
 		switch {
-		case err == nil && row.ID == w.row.ID:
+		case err == nil && row.ID == w.row.ID && row.Commit == w.row.Commit:
 		case err == nil, refusedAs(err, http.StatusNotFound):
-			gone, goneErr := w.gone(ctx, err)
+			gone, goneErr := w.gone(ctx)
 			if goneErr != nil {
 				return w.fail(ctx, goneErr)
 			}
@@ -119,13 +120,10 @@ func (w *watch) run(ctx context.Context) Outcome {
 				return w.outGone(ctx)
 			}
 			continue
-		case refusedAs(err, http.StatusUnauthorized) && w.renew(ctx):
-			continue
 		default:
 			return w.fail(ctx, err)
 		}
-		first = false
-		w.lastRead, w.row, w.doomed = time.Now(), row, false
+		w.lastRead, w.row, w.known, w.misses = time.Now(), row, true, 0
 		if w.show(row) && safetyRead && before.ID == row.ID {
 			w.ears.doubt()
 		}
@@ -134,25 +132,36 @@ func (w *watch) run(ctx context.Context) Outcome {
 		d := decide(reading{
 			row: row, gate: w.limits.Gate, failFast: w.limits.FailFast, once: w.limits.Once,
 			version: w.src.Version(), timeout: time.Duration(w.target.Repo.Timeout) * time.Minute,
-			memory: m, now: time.Now(),
+			memory: m, now: time.Now(), server: w.src.Now(),
 		})
 		if w.limits.Once && !d.final {
 			d = w.asItIs(d)
 		}
 		if d.final {
-			next, done := w.end(ctx, d)
-			if !done {
-				w.pin(next, "")
-				m, first = memory{}, true
-				continue
+			next := w.end(ctx, d)
+			if next == nil {
+				return w.out
 			}
-			return w.out
+			w.pin(*next)
+			m = memory{}
+			continue
 		}
 		w.note(d.note)
 		if err := w.wait(ctx, d.again); err != nil {
 			return w.fail(ctx, err)
 		}
 	}
+}
+
+// reading returns a complete answer about the pinned row's number. The
+// server's 404 comes at once: gone finds out what it means.
+func (w *watch) reading(ctx context.Context) (woodpecker.Pipeline, error) {
+	if w.have != nil {
+		row := *w.have
+		w.have = nil
+		return row, nil
+	}
+	return w.read(woodpecker.Unconfirmed(w.patient(ctx)), w.row.Number)
 }
 
 // asItIs words a reading that is no end for a single look.
@@ -171,11 +180,13 @@ func (w *watch) asItIs(d decision) decision {
 	return final(v, reason, Hint{Advice: WatchRow})
 }
 
-func (w *watch) patience(first bool) time.Duration {
-	if first || w.limits.Once {
-		return 0
+// patient bounds uninterrupted failure: the usual budget, and much more once a
+// row has been read, since there is something to lose then.
+func (w *watch) patient(ctx context.Context) context.Context {
+	if !w.known || w.limits.Once {
+		return ctx
 	}
-	return patience
+	return woodpecker.WithPatience(ctx, patience)
 }
 
 func refusedAs(err error, status int) bool {
@@ -184,21 +195,35 @@ func refusedAs(err error, status int) bool {
 }
 
 func (w *watch) read(ctx context.Context, number int64) (woodpecker.Pipeline, error) {
-	row, err := w.src.Pipeline(ctx, w.target.Repo.ID, number)
+	var row woodpecker.Pipeline
+	err := w.asking(ctx, func() (err error) {
+		row, err = w.src.Pipeline(ctx, w.target.Repo.ID, number)
+		return err
+	})
 	if err != nil {
 		return row, err
 	}
 	return cleaned(row), nil
 }
 
-// renew asks once for a new token after the server refused the one in use.
-func (w *watch) renew(ctx context.Context) bool {
-	if w.renewed || w.limits.Renew == nil {
-		return false
+// asking asks, and once more with a new token when the server refuses the one
+// in use and another is to be had.
+func (w *watch) asking(ctx context.Context, ask func() error) error {
+	err := ask()
+	if refusedAs(err, http.StatusUnauthorized) && w.limits.Renew != nil && !w.renewed {
+		w.renewed = true
+		fresh, renewErr := w.limits.Renew(ctx)
+		if renewErr != nil {
+			return renewErr
+		}
+		if fresh {
+			err = ask()
+		}
 	}
-	w.renewed = true
-	ok, err := w.limits.Renew(ctx)
-	return ok && err == nil
+	if err == nil {
+		w.renewed = false
+	}
+	return err
 }
 
 // show moves the display and tells what changed.
@@ -216,25 +241,48 @@ func (w *watch) show(told woodpecker.Pipeline) bool {
 // makes a read urgent.
 func (w *watch) hear() (urgent bool) {
 	h := w.ears.take()
+	urgent = h.blind
 	for _, n := range h.notes {
 		w.emit(Detail{n})
 	}
 	for _, told := range h.told {
 		if told.ID != w.row.ID {
+			urgent = urgent || w.row.ID == 0 && told.ID > w.newest
 			continue
 		}
 		w.show(told)
 		w.count(false)
-		red := len(bad(w.limits.Gate.gated(told.Workflows))) > 0
-		if told.Status.Ended() || told.Status == woodpecker.Blocked || red && !w.doomed {
+		end := told.Status.Ended() || told.Status == woodpecker.Blocked
+		if end && told.Status != w.row.Status || w.newlyBad(told) || w.newlyDone(told) {
 			urgent = true
 		}
-		w.doomed = w.doomed || red
 	}
-	if h.healthy && h.pinged.After(w.lastRead) {
-		urgent = true
+	if w.row.ID > 0 {
+		lost := w.hearing && !h.healthy // what happened while it died was not heard
+		if h.healthy && h.pinged.After(w.lastRead) || lost && time.Since(w.lastRead) >= soon {
+			urgent = true
+		}
 	}
+	w.hearing = h.healthy
 	return urgent
+}
+
+// newlyBad says whether told shows the bad end of a workflow that counts and
+// that no reading has shown.
+func (w *watch) newlyBad(told woodpecker.Pipeline) bool {
+	for _, b := range bad(w.limits.Gate.gated(told.Workflows)) {
+		if !slices.ContainsFunc(w.row.Workflows, func(f woodpecker.Workflow) bool { return f.ID == b.ID && f.State.Bad() }) {
+			return true
+		}
+	}
+	return false
+}
+
+// newlyDone says whether told shows that all of the workflows a narrowed gate
+// counts have ended, and no reading has shown that.
+func (w *watch) newlyDone(told woodpecker.Pipeline) bool {
+	g := w.limits.Gate
+	return g.Named() && allEnded(g.gated(told.Workflows)) && !allEnded(g.gated(w.row.Workflows))
 }
 
 // wait waits for the next read: again when decide named a time, else by the
@@ -245,7 +293,6 @@ func (w *watch) wait(ctx context.Context, again time.Duration) error {
 		w.hear()
 		return err
 	}
-	w.askQueue(ctx)
 	var polled time.Time // when polling alone would read; zero: not asked yet
 	for {
 		if w.hear() {
@@ -254,6 +301,13 @@ func (w *watch) wait(ctx context.Context, again time.Duration) error {
 		due := w.due(&polled)
 		if !due.After(time.Now()) {
 			return nil
+		}
+		if ask := w.began.Add(stuckAfter); !w.queued && w.shown.Status == woodpecker.Pending && ask.Before(due) {
+			if !ask.After(time.Now()) {
+				w.askQueue(ctx)
+				continue
+			}
+			due = ask
 		}
 		if _, err := poll.Wait(ctx, time.Until(due), w.ears.channel()); err != nil {
 			return err
@@ -271,7 +325,8 @@ func (w *watch) due(polled *time.Time) time.Time {
 		d, _ := closing(w.closed)
 		return from.Add(d)
 	}
-	if s := w.ears.state(); s.healthy {
+	// A row that vanishes while it is created sends no event.
+	if s := w.ears.state(); s.healthy && w.shown.Status != woodpecker.Created {
 		if again := s.pinged.Add(afterPing); w.lastRead.Before(again) {
 			return again
 		}
@@ -319,14 +374,13 @@ func (w *watch) note(text string) {
 // askQueue asks once why a pipeline has been pending for two minutes. Only
 // administrators get an answer; whatever comes, it is no verdict.
 func (w *watch) askQueue(ctx context.Context) {
-	if w.queued || w.row.Status != woodpecker.Pending || time.Since(w.began) < stuckAfter {
-		return
-	}
 	w.queued = true
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	q, err := w.src.Queue(ctx)
-	w.note(stuck(q, err == nil))
+	q, err := w.src.Queue(asking)
+	if ctx.Err() == nil {
+		w.note(stuck(q, err == nil))
+	}
 }
 
 // stuck words why a pipeline stays pending, as far as the queue tells.
@@ -334,7 +388,7 @@ func stuck(q woodpecker.Queue, known bool) string {
 	const head = "pending for 2 min: "
 	switch {
 	case !known:
-		return head + "no agent has taken it"
+		return head + "no agent has taken it, as far as can be told"
 	case q.Paused:
 		return head + "the server's queue is paused"
 	case q.Stats.Workers == 0:

@@ -34,14 +34,15 @@ func newCadence(now time.Time) cadence { return cadence{tokens: firstReads, at: 
 func (c cadence) next(now, started time.Time, row woodpecker.Pipeline, median, ran time.Duration) (time.Duration, cadence) {
 	c.tokens = min(mostReads, c.tokens+float64(now.Sub(c.at))/float64(refill))
 	c.at = now
-	if c.tokens < 1 {
-		return refill, c
-	}
 	c.tokens--
-	if now.Sub(started) < watchStart || nothingWaits(row) || usual(median, ran) {
-		return soon, c
+	likely := now.Sub(started) < watchStart || nothingWaits(row) || usual(median, ran)
+	switch {
+	case !likely:
+		return later, c
+	case c.tokens < 0:
+		return refill, c // what it waits for is spent already
 	}
-	return later, c
+	return soon, c
 }
 
 // usual says whether runs like this one tend to end about now.
@@ -86,7 +87,7 @@ func medianRun(rows []woodpecker.Pipeline, like woodpecker.Pipeline) time.Durati
 // closing is how soon to read once every step has ended but the pipeline has
 // not: the server still tells the forge. After these the usual wait holds.
 func closing(i int) (time.Duration, bool) {
-	waits := []time.Duration{150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+	waits := [...]time.Duration{150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 	if i >= len(waits) {
 		return later, false
 	}

@@ -56,6 +56,7 @@ func choose(rows []woodpecker.Pipeline, t Target, now time.Time) choice {
 	newest := func(a, b woodpecker.Pipeline) int { return cmp.Compare(b.ID, a.ID) }
 	slices.SortFunc(c.excluded, newest)
 	if len(fit) == 0 {
+		c.others = c.excluded
 		return c
 	}
 	best := slices.MinFunc(fit, func(a, b woodpecker.Pipeline) int {

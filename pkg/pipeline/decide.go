@@ -42,7 +42,8 @@ type reading struct {
 	version  woodpecker.Version // of the server
 	timeout  time.Duration      // the repository's limit; 0: unknown
 	memory   memory             // this reading included
-	now      time.Time
+	now      time.Time          // by this machine's clock, as memory
+	server   time.Time          // by the server's, which dates rows
 }
 
 // decision is what a reading means.
@@ -78,7 +79,9 @@ func decide(r reading) decision {
 		if r.row.ReviewedBy != "" {
 			by = r.row.ReviewedBy
 		}
-		return final(Declined, "declined by "+by, Hint{})
+		d := final(Declined, "declined by "+by, Hint{})
+		d.ended = true
+		return d
 	case woodpecker.Blocked:
 		if len(r.row.Workflows) == 0 && r.memory.readings < 2 && !r.once {
 			return decision{again: settlePause}
@@ -103,34 +106,34 @@ func final(v Verdict, reason string, h Hint) decision {
 func (r reading) settled() bool { return r.once || r.now.Sub(r.memory.since) >= settleTime }
 
 // decideEnded judges success and failure: final when every workflow of the
-// same answer has ended and none contradicts it.
+// same answer has ended and none contradicts it. Where only some workflows
+// count, those are enough.
 func decideEnded(r reading) decision {
-	flows := r.row.Workflows
+	flows, passed := r.row.Workflows, r.row.Status == woodpecker.Success
 	gated := r.gate.gated(flows)
+	red := bad(gated)
 	if d, ok := gateMisfit(r); ok {
 		return d
 	}
-	if !allEnded(flows) {
+	if !allEnded(flows) && (!r.gate.Named() || !allEnded(gated)) {
 		switch {
 		case !r.settled():
 			return decision{again: settlePause}
-		case len(flows) == 0 && r.row.Status == woodpecker.Success && !r.gate.Named():
+		case len(flows) == 0 && r.gate.Named():
+			return final(Absent, "the server lists no workflows, so none that counts ran", Hint{Advice: TryStatus})
+		case len(flows) == 0 && passed:
 			return final(Success, "passed in "+took(r.row)+", as the server says; it lists no workflows", Hint{})
-		case len(bad(gated)) == 0 && (r.row.Status == woodpecker.Success || r.gate.Named()):
+		case len(red) == 0 && (passed || r.gate.Named()):
 			// Green only when every workflow that counts was seen to end. The
 			// watch goes on; a verdict that never comes is told as unknown.
-			if r.gate.Named() && allEnded(gated) {
-				break
-			}
 			return decision{
-				verdict: Running, again: killedPause,
-				note:   fmt.Sprintf("the server calls the pipeline %s, but these have not ended: %s", r.row.Status, names(unended(gated, flows))),
-				reason: fmt.Sprintf("the server says %s, but not every workflow has ended", r.row.Status),
+				verdict: Running,
+				note:    fmt.Sprintf("the server calls the pipeline %s, but these have not ended: %s", r.row.Status, names(unended(gated, flows))),
+				reason:  fmt.Sprintf("the server says %s, but not every workflow has ended", r.row.Status),
 			}
 		}
 	}
-	red := bad(gated)
-	if r.row.Status == woodpecker.Success {
+	if passed {
 		if len(red) == 0 {
 			return green(r)
 		}
@@ -142,17 +145,30 @@ func decideEnded(r reading) decision {
 		return d
 	}
 	if r.gate.Named() && len(red) == 0 {
-		if skipped := only(gated, woodpecker.Skipped); len(skipped) > 0 {
-			d := failed(r, bad(flows))
-			d.reason = fmt.Sprintf("%s was skipped because the pipeline failed: %s", names(skipped), d.reason)
+		if d, ok := skippedByFailure(r, gated); ok {
 			return d
 		}
-		return final(Success, fmt.Sprintf("%s passed; others failed: %s", names(gated), names(bad(flows))), Hint{})
+		if others := bad(flows); len(others) > 0 {
+			return final(Success, fmt.Sprintf("%s passed; others failed: %s", names(gated), names(others)), Hint{})
+		}
+		return final(Success, names(gated)+" passed; the server calls the whole pipeline failure", Hint{})
 	}
 	if len(red) == 0 && !r.settled() {
 		return decision{again: settlePause}
 	}
 	return failed(r, red)
+}
+
+// skippedByFailure: a workflow that counts and was skipped in a pipeline that
+// failed did not run because of that.
+func skippedByFailure(r reading, gated []woodpecker.Workflow) (decision, bool) {
+	skipped := only(gated, woodpecker.Skipped)
+	if len(skipped) == 0 {
+		return decision{}, false
+	}
+	d := failed(r, bad(r.row.Workflows))
+	d.reason = fmt.Sprintf("%s was skipped because the pipeline failed: %s", names(skipped), d.reason)
+	return d, true
 }
 
 func unended(gated, all []woodpecker.Workflow) []woodpecker.Workflow {
@@ -195,7 +211,7 @@ func gateMisfit(r reading) (decision, bool) {
 	if len(gated) == 0 {
 		return final(Absent, "no workflow is left to count; there are: "+names(flows), Hint{Advice: TryStatus}), true
 	}
-	if r.row.Status.Ended() && r.row.Status == woodpecker.Success && len(only(gated, woodpecker.Skipped)) == len(gated) {
+	if r.row.Status == woodpecker.Success && len(only(gated, woodpecker.Skipped)) == len(gated) {
 		return final(Absent, names(gated)+" was skipped: nothing that counts ran", Hint{Advice: TryStatus}), true
 	}
 	return decision{}, false
@@ -261,6 +277,8 @@ func failed(r reading, red []woodpecker.Workflow) decision {
 // cause words how a step ended.
 func (s FailedStep) cause() string {
 	switch {
+	case s.killed:
+		return "was killed"
 	case s.ExitCode != 0:
 		return fmt.Sprintf("exited with %d", s.ExitCode)
 	case s.Error != "":
@@ -283,7 +301,7 @@ func firstError(row woodpecker.Pipeline) string {
 
 func decideError(r reading) decision {
 	first := firstError(r.row)
-	if first == "" && len(bad(r.row.Workflows)) == 0 && r.memory.readings < 2 && !r.once {
+	if first == "" && r.memory.readings < 2 && !r.once {
 		return decision{again: settlePause}
 	}
 	d := final(Errored, first, Hint{})
@@ -331,7 +349,10 @@ func decideKilled(r reading) decision {
 		for _, w := range row.Workflows {
 			for _, s := range w.Steps {
 				if s.Name == c.ByStep && (s.State == woodpecker.Failure || s.State == woodpecker.Error) {
-					f := failed(r, bad(row.Workflows))
+					if !w.State.Bad() {
+						w.State = woodpecker.Killed // it is on its way there
+					}
+					f := failed(r, []woodpecker.Workflow{w})
 					f.verdict, f.reason = Failure, fmt.Sprintf("step %s of workflow %s failed and cancelled the rest", s.Name, w.Name)
 					f.hint = Hint{Advice: SeeLogs, Step: w.Name + "/" + s.Name}
 					return f
@@ -392,6 +413,12 @@ func decideActive(r reading) decision {
 			d.reason += closing
 			return d
 		}
+		if r.gate.Named() && len(bad(flows)) > 0 {
+			if d, ok := skippedByFailure(r, gated); ok {
+				d.reason += closing
+				return d
+			}
+		}
 		if r.gate.Named() && len(only(gated, woodpecker.Skipped)) == len(gated) {
 			return final(Absent, names(gated)+" was skipped"+closing, Hint{Advice: TryStatus})
 		}
@@ -404,7 +431,7 @@ func decideActive(r reading) decision {
 		if r.row.Status != woodpecker.Running {
 			v = Pending
 		}
-		return final(v, progress(r.row, r.now), Hint{Advice: WatchRow})
+		return final(v, progress(r.row, r.server), Hint{Advice: WatchRow})
 	}
 	return decision{}
 }

@@ -30,10 +30,12 @@ func merge(old, told woodpecker.Pipeline) woodpecker.Pipeline {
 		return told
 	}
 	out := told
-	if stage(told.Status) < stage(old.Status) {
-		out.Status, out.Started, out.Finished = old.Status, old.Started, old.Finished
+	late := stage(told.Status) < stage(old.Status) ||
+		told.Status.Ended() && old.Status.Ended() && told.Updated < old.Updated
+	if late {
+		out = old
 	}
-	if len(told.Workflows) == 0 {
+	if len(told.Workflows) == 0 || late && !sameTree(old, told) {
 		out.Workflows = old.Workflows
 		return out
 	}
@@ -59,6 +61,21 @@ func merge(old, told woodpecker.Pipeline) woodpecker.Pipeline {
 		out.Workflows[i] = w
 	}
 	return out
+}
+
+// sameTree says whether two tellings speak of the same workflows.
+func sameTree(a, b woodpecker.Pipeline) bool {
+	if len(a.Workflows) == 0 {
+		return true
+	}
+	for _, x := range a.Workflows {
+		for _, y := range b.Workflows {
+			if x.ID == y.ID {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // diff names what differs between two displays of one row; ok is false when

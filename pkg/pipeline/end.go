@@ -8,135 +8,139 @@ import (
 	"time"
 
 	"homelab/pkg/fault"
-	"homelab/pkg/poll"
+	"homelab/pkg/ui"
 	"homelab/pkg/woodpecker"
 )
 
 // end takes a final decision: it finds out whether another row carries on, and
-// completes the outcome when none does. done is false when next is to be
-// watched instead.
-func (w *watch) end(ctx context.Context, d decision) (next woodpecker.Pipeline, done bool) {
+// completes the outcome when none does. The result is what is to be watched
+// instead, nil for nothing.
+func (w *watch) end(ctx context.Context, d decision) *found {
 	row := w.row
 	w.out.Row = &row
 	w.out.Verdict, w.out.Reason, w.out.Hint = d.verdict, d.reason, d.hint
 	if d.ended {
-		if next, ok := w.successor(ctx, d); ok {
+		next, err := w.successor(ctx, d)
+		if next != nil {
 			w.out.Followed = append(w.out.Followed, row.Number)
 			w.out.Row, w.out.Verdict, w.out.Reason, w.out.Hint = nil, "", "", Hint{}
-			return next, false
+			return next
 		}
-		if ctx.Err() != nil {
-			w.fail(ctx, context.Cause(ctx))
-			return woodpecker.Pipeline{}, true
+		if err != nil {
+			w.fail(ctx, err)
+			return nil
 		}
 	}
 	if w.out.Verdict == Success && w.target.Number == 0 && !w.target.matches(row.Commit) {
-		w.out.Reason = fmt.Sprintf("%s, in #%d of %s, which contains it", d.reason, row.Number, Short(row.Commit))
+		w.out.Reason = fmt.Sprintf("%s, in %s, which contains it", d.reason, describe(row))
 	}
 	if len(d.failed) > 0 {
-		w.out.Failed = failing(d.failed, 10)
-		if w.limits.LogLines > 0 {
+		w.out.Failed = failing(d.failed, mostTails)
+		if w.limits.LogLines > 0 && len(w.out.Failed) > 0 {
 			w.tails(ctx)
 			w.emit(Tails{Steps: w.out.Failed})
 		}
 	}
-	return woodpecker.Pipeline{}, true
+	return nil
 }
+
+const mostTails = 10 // failing steps whose logs are shown
 
 // successor returns the row that carries on after a bad end: the one that
 // superseded it if that contains the commit, or a restart that exists already.
-// A row that was named by its number is watched as itself; what replaced it
-// goes into the hint.
-func (w *watch) successor(ctx context.Context, d decision) (woodpecker.Pipeline, bool) {
+// A row that was named by its number is watched as itself (ADR 0022); what
+// replaced it goes into the hint. The error says that it could not be found out although
+// the verdict depends on it.
+func (w *watch) successor(ctx context.Context, d decision) (*found, error) {
 	row := w.row
-	byCommit := w.target.Number == 0 && !w.limits.Once && len(w.out.Followed) < maxHops
+	byCommit := w.target.Number == 0 && !w.limits.Once
+	inherits := func(heir woodpecker.Pipeline) bool {
+		return byCommit && len(w.out.Followed) < maxHops && w.contains(ctx, heir.Commit) == proven
+	}
 	var heir *woodpecker.Pipeline
 	probably := ""
 	if d.verdict == Superseded {
-		m, err := w.read(ctx, supersededBy(row))
-		if err != nil {
-			w.out.Reason = fmt.Sprintf("superseded by #%d, which could not be read", supersededBy(row))
-			return woodpecker.Pipeline{}, false
+		by := supersededBy(row)
+		m, err := w.read(w.patient(ctx), by)
+		switch {
+		case err == nil && inherits(m):
+			w.emit(Followed{From: row.Number, To: by, Why: "superseded by " + describe(m) + ", which contains the commit"})
+			return &found{row: m, whole: true}, nil
+		case err == nil:
+			heir = &m
+		case !refusedAs(err, http.StatusNotFound):
+			return nil, err
+		default:
+			w.out.Reason = fmt.Sprintf("superseded by #%d, which the server does not show", by)
+			w.out.Hint = Hint{Advice: SeePage}
 		}
-		heir = &m
 	}
-	if heir == nil && w.limits.Once {
-		return woodpecker.Pipeline{}, false
-	}
-	if heir == nil {
-		rows, err := w.list(ctx, 1, lookPage)
-		if err != nil {
-			return woodpecker.Pipeline{}, false
+	if !w.limits.Once {
+		rows, err := w.list(w.patientFor(ctx, d.verdict), 1, lookPage)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case d.verdict == Canceled:
+			return nil, err // before 3.14 only the list shows what took over
 		}
 		if r := restarted(rows, row); r != nil {
-			if byCommit {
+			if byCommit && len(w.out.Followed) < maxHops {
 				w.emit(Followed{From: row.Number, To: r.Number, Why: fmt.Sprintf("#%d was restarted as #%d", row.Number, r.Number)})
-				return *r, true
+				return &found{row: *r}, nil
 			}
 			w.out.Hint = Hint{Advice: WatchRow, Number: r.Number}
-			return woodpecker.Pipeline{}, false
+			return nil, nil //nolint:nilnil // nothing takes over, and that is known
 		}
 		unsaid := row.Cancel == nil && w.src.Version().Before("3.14.0")
-		if d.verdict != Canceled || row.Status != woodpecker.Killed || !unsaid {
-			return woodpecker.Pipeline{}, false
+		if d.verdict == Canceled && row.Status == woodpecker.Killed && unsaid {
+			heir, probably = probableSuccessor(rows, row), "probably "
 		}
-		if heir = probableSuccessor(rows, row); heir == nil {
-			return woodpecker.Pipeline{}, false
+		if heir != nil && probably != "" && inherits(*heir) {
+			w.emit(Followed{From: row.Number, To: heir.Number, Why: "probably superseded by " + describe(*heir) + ", which contains the commit"})
+			return &found{row: *heir}, nil
 		}
-		probably = "probably "
+	}
+	if heir == nil {
+		return nil, nil //nolint:nilnil // see above
 	}
 	w.out.Verdict = Superseded
 	w.out.Hint = Hint{Advice: WatchRow, Number: heir.Number}
 	w.out.Reason = fmt.Sprintf("%ssuperseded by %s", probably, describe(*heir))
 	if w.target.Number > 0 || w.limits.Once {
-		return woodpecker.Pipeline{}, false
+		return nil, nil //nolint:nilnil // see above
 	}
 	switch w.contains(ctx, heir.Commit) {
 	case proven:
-		if !byCommit {
-			w.out.Reason += fmt.Sprintf(", the last of %d runs this watch was led through", maxHops)
-			return woodpecker.Pipeline{}, false
-		}
-		w.emit(Followed{From: row.Number, To: heir.Number, Why: w.out.Reason + ", which contains the commit"})
-		return *heir, true
+		w.out.Reason += fmt.Sprintf(", after %d runs that were followed", maxHops)
 	case refuted:
 		w.out.Reason += ", which does not contain the commit"
 	case unknown:
 		w.out.Reason += ", which cannot be shown to contain the commit"
 		w.out.Hint.Advice = FetchFirst
 	}
-	return woodpecker.Pipeline{}, false
+	return nil, nil //nolint:nilnil // see above
+}
+
+// patientFor is patient where the verdict depends on the answer; a run that
+// failed has failed, whether or not it was restarted.
+func (w *watch) patientFor(ctx context.Context, v Verdict) context.Context {
+	if v == Canceled {
+		return w.patient(ctx)
+	}
+	return ctx
 }
 
 // gone finds out whether the pinned row was deleted, after the server would
-// not show it (err) or showed another under its number. Two lists that lack
-// it, a second apart, are proof; a list that has it means a passing fault.
-func (w *watch) gone(ctx context.Context, err error) (bool, error) {
-	for i := range 2 {
-		if i > 0 {
-			if err := poll.Sleep(ctx, time.Second); err != nil {
-				return false, err
-			}
-		}
-		rows, listErr := w.rowsDownTo(ctx, w.row.Number)
-		if listErr != nil {
-			return false, listErr
-		}
-		for _, r := range rows {
-			if r.ID != w.row.ID {
-				continue
-			}
-			last := w.lastRead
-			if last.IsZero() {
-				last = w.began
-			}
-			if err != nil && time.Since(last) > patience {
-				return false, err
-			}
-			return false, poll.Sleep(ctx, time.Second)
-		}
+// not show it or showed another under its number. Two lists that lack it are
+// proof; a list that has it means a passing fault.
+func (w *watch) gone(ctx context.Context) (bool, error) {
+	id := w.row.ID
+	listed, err := w.listed(ctx, w.row.Number, func(r woodpecker.Pipeline) bool { return r.ID == id })
+	if err != nil || !listed {
+		return err == nil, err
 	}
-	return true, nil
+	return false, w.missed(ctx, w.row.Number)
 }
 
 // outGone words the end of a watch whose row was deleted. The row that took
@@ -145,14 +149,17 @@ func (w *watch) outGone(ctx context.Context) Outcome {
 	row := w.row
 	w.out.Row, w.out.Verdict = nil, Absent
 	unstarted := row.Status == woodpecker.Created || row.Status == woodpecker.Blocked && len(row.Workflows) == 0
-	if !unstarted {
+	switch {
+	case !unstarted:
 		w.out.Reason = fmt.Sprintf("#%d was deleted on the server", row.Number)
 		w.out.Hint = Hint{Advice: RunBranch, Branch: row.Branch}
-		return w.out
+	case w.covers:
+		w.out.Reason = fmt.Sprintf("%s has no pipeline of its own, and %s, which covered it, was filtered out", Short(w.target.Commit), describe(row))
+	default:
+		f := w.facts(ctx, nil, nil, true)
+		m := absence(facts{vanished: true, noFile: f.noFile}, Short(row.Commit), w.limits.Appear)
+		w.out.Reason, w.out.Hint, w.out.Confirmed = m.reason, m.hint, m.confirmed
 	}
-	f := w.facts(ctx, nil, nil, true)
-	m := absence(facts{vanished: true, noFile: f.noFile}, Short(row.Commit), w.limits.Appear)
-	w.out.Reason, w.out.Hint, w.out.Confirmed = m.reason, m.hint, m.confirmed
 	return w.out
 }
 
@@ -180,16 +187,18 @@ func (w *watch) unknown(ctx context.Context, err error) (Verdict, string, Hint) 
 			reason += ", and goes on"
 		}
 		return Interrupted, reason, resume
+	case errors.Is(context.Cause(ctx), context.Canceled):
+		return Interrupted, "given up; " + w.last(), resume
 	case ctx.Err() != nil:
 		return w.timeUp()
 	case errors.As(err, &said) && said.Kind == fault.Denied:
-		return Denied, said.Error(), Hint{Advice: SeeDoctor}
+		return Denied, ui.Clean(said.Error()), Hint{Advice: SeeDoctor}
 	case errors.As(err, &api) && api.Class == woodpecker.Refused:
 		return Denied, refusal(api, w.target.Repo.FullName), Hint{Advice: SeeDoctor}
 	case errors.As(err, &api):
-		return Unreachable, api.Error() + "; " + w.last(), w.again()
+		return Unreachable, ui.Clean(api.Error()) + "; " + w.last(), w.again()
 	}
-	return Unreachable, err.Error() + "; " + w.last(), w.again()
+	return Unreachable, ui.Clean(err.Error()) + "; " + w.last(), w.again()
 }
 
 func (w *watch) again() Hint {
@@ -229,9 +238,9 @@ func (w *watch) timeUp() (Verdict, string, Hint) {
 func words(err error) string {
 	var api *woodpecker.APIError
 	if errors.As(err, &api) {
-		return api.Words()
+		return ui.Clean(api.Words())
 	}
-	return err.Error()
+	return ui.Clean(err.Error())
 }
 
 // last words the last thing known of the row, and how old that is.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"homelab/pkg/git"
@@ -30,6 +33,8 @@ const (
 // found is a row to watch and why it is the one.
 type found struct {
 	row    woodpecker.Pipeline
+	whole  bool // row is a complete answer, not a list's
+	covers bool // row is not the target's own, but of a commit that contains it
 	others []woodpecker.Pipeline
 	why    string
 }
@@ -40,11 +45,12 @@ func (w *watch) find(ctx context.Context) (*found, *missing, error) {
 	if w.target.Number > 0 {
 		return w.findNumber(ctx)
 	}
-	start := time.Now()
-	var sawRow time.Time
-	var ghost *woodpecker.Pipeline // a row of the commit that was seen, and is not in the last list
-	var lastSeen *woodpecker.Pipeline
-	gone := 0
+	var (
+		start   = time.Now()
+		sawRow  time.Time            // when a row of the commit was first seen
+		ghost   *woodpecker.Pipeline // the row seen last, if the last look did not have it
+		without int                  // looks without it since then
+	)
 	pause := poll.Steps(time.Second, 2*time.Second, 3*time.Second)
 	for looks := 1; ; looks++ {
 		rows, err := w.look(ctx, looks == 1)
@@ -55,131 +61,226 @@ func (w *watch) find(ctx context.Context) (*found, *missing, error) {
 		if w.target.Prefix && len(c.distinct) > 1 {
 			return nil, nil, &AmbiguousError{Prefix: w.target.Commit, Commits: c.distinct}
 		}
+		wait := pause.Next()
 		if c.row != nil {
 			if sawRow.IsZero() {
 				sawRow = time.Now()
 			}
-			lastSeen, ghost, gone = c.row, nil, 0
-			enough := time.Since(sawRow) >= pushWait || w.limits.Once && looks >= 2
-			if !c.unsure || enough {
+			left := pushWait - time.Since(sawRow)
+			if !c.unsure || left <= 0 || w.limits.Once && looks >= 2 {
+				w.complete(c.row.Commit)
 				return &found{row: *c.row, others: c.others}, nil, nil
 			}
-		} else if lastSeen != nil {
-			ghost = lastSeen
-			gone++
-		}
-		var unproven []woodpecker.Pipeline
-		if c.row == nil {
-			cover, open := covering(rows, w.target, func(commit string) ancestry { return w.contains(ctx, commit) })
+			ghost, without, wait = c.row, 0, min(wait, left)
+		} else {
+			if ghost != nil {
+				without++
+			}
+			cover, unproven := w.covering(ctx, rows, looks)
 			if cover != nil && looks >= 2 {
 				return &found{
-					row: *cover, others: c.others,
+					row: *cover, covers: true, others: c.others,
 					why: fmt.Sprintf("%s has no pipeline of its own; it is covered by %s", Short(w.target.Commit), describe(*cover)),
 				}, nil, nil
 			}
-			unproven = open
-		}
-		m := absence(w.facts(ctx, c.excluded, unproven, ghost != nil && gone >= 2), Short(w.target.Commit), w.limits.Appear)
-		elapsed := time.Since(start)
-		if w.limits.Once && looks >= 2 && c.row == nil {
-			m.confirmed = m.confirmed && elapsed >= m.after && looks >= m.looks
-			if m.after == w.limits.Appear && len(c.excluded) == 0 {
-				m.reason = "there is no pipeline of " + Short(w.target.Commit)
+			m := absence(w.facts(ctx, c.excluded, unproven, without >= 2), Short(w.target.Commit), w.limits.Appear)
+			elapsed := time.Since(start)
+			due := looks >= m.looks && elapsed >= m.after
+			if cover == nil && (due || w.limits.Once && looks >= 2) {
+				if !due && m.full {
+					m.reason = "there is no pipeline of " + Short(w.target.Commit)
+				}
+				m.confirmed = m.confirmed && due
+				w.out.Others = c.others
+				return nil, &m, nil
 			}
-			w.out.Others = c.others
-			return nil, &m, nil
+			if left := m.after - elapsed; left > 0 {
+				wait = min(wait, left)
+			}
 		}
-		if c.row == nil && looks >= m.looks && elapsed >= m.after {
-			w.out.Others = c.others
-			return nil, &m, nil
-		}
-		wait := pause.Next()
-		if left := m.after - elapsed; left > 0 {
-			wait = min(wait, left)
-		}
-		if _, err := poll.Wait(ctx, wait, w.ears.channel()); err != nil {
+		if err := w.untilLook(ctx, wait); err != nil {
 			return nil, nil, err
 		}
-		w.hear()
 	}
 }
 
-// findNumber reads a row that was named. A refusal is no proof that it does
-// not exist: a list that lacks it is.
+const lookGap = 500 * time.Millisecond // between looks, however much happens in a repository
+
+// untilLook waits for the next look: wait, or until a new row is told of.
+func (w *watch) untilLook(ctx context.Context, wait time.Duration) error {
+	due := time.Now().Add(wait)
+	earliest := time.Now().Add(lookGap)
+	for {
+		if w.hear() && earliest.Before(due) {
+			due = earliest
+		}
+		if !due.After(time.Now()) {
+			return nil
+		}
+		if _, err := poll.Wait(ctx, time.Until(due), w.ears.channel()); err != nil {
+			return err
+		}
+	}
+}
+
+// complete replaces a prefix by the commit it turned out to mean.
+func (w *watch) complete(commit string) {
+	if w.target.Prefix {
+		w.target.Commit, w.target.Prefix = strings.ToLower(commit), false
+		w.out.Target = w.target
+	}
+}
+
+// covering looks for a descendant's push row. It asks the checkout about every
+// commit in the list, so it does that only when the commit's own row is late
+// or none can come.
+func (w *watch) covering(ctx context.Context, rows []woodpecker.Pipeline, looks int) (*woodpecker.Pipeline, []woodpecker.Pipeline) {
+	t := w.target
+	wrong := t.Event != "" && t.Event != woodpecker.Push
+	if t.Local == nil || t.Prefix || wrong || looks < 2 && t.Repo.Active {
+		return nil, nil
+	}
+	return covering(rows, t, func(commit string) ancestry { return w.contains(ctx, commit) })
+}
+
+// findNumber reads a row that was named. A 404 is no proof that it does not
+// exist: lists that lack it are.
 func (w *watch) findNumber(ctx context.Context) (*found, *missing, error) {
-	row, err := w.read(ctx, w.target.Number)
-	var api *woodpecker.APIError
-	switch {
-	case err == nil:
-		if w.target.ID > 0 && row.ID != w.target.ID {
-			return nil, &missing{reason: fmt.Sprintf("#%d was deleted on the server, and its number belongs to another run", w.target.Number)}, nil
+	number := w.target.Number
+	for {
+		row, err := w.read(woodpecker.Unconfirmed(ctx), number)
+		switch {
+		case err == nil && w.target.ID > 0 && row.ID != w.target.ID:
+			return nil, &missing{reason: fmt.Sprintf("#%d was deleted on the server, and its number belongs to another run", number)}, nil
+		case err == nil:
+			return &found{row: row, whole: true}, nil, nil
+		case !refusedAs(err, http.StatusNotFound):
+			return nil, nil, err
 		}
-		return &found{row: row}, nil, nil
-	case errors.As(err, &api) && api.Class == woodpecker.Refused && api.Status == 404:
-		rows, listErr := w.rowsDownTo(ctx, w.target.Number)
-		if listErr != nil {
-			return nil, nil, listErr
+		listed, err := w.listed(ctx, number, func(r woodpecker.Pipeline) bool { return r.Number == number })
+		if err != nil {
+			return nil, nil, err
 		}
-		for _, r := range rows {
-			if r.Number == w.target.Number {
-				return nil, nil, err // it exists, and the server would not show it
-			}
+		if !listed {
+			return nil, &missing{reason: fmt.Sprintf("%s has no pipeline #%d", w.target.Repo.FullName, number), hint: Hint{Advice: SeePage}}, nil
 		}
-		return nil, &missing{reason: fmt.Sprintf("%s has no pipeline #%d", w.target.Repo.FullName, w.target.Number), hint: Hint{Advice: SeePage}}, nil
+		if err := w.missed(ctx, number); err != nil {
+			return nil, nil, err
+		}
 	}
-	return nil, nil, err
 }
 
-// look reads the list once: its first page, and on the first look as many as
-// it takes to find a push row of the commit, five at most.
+// look reads the list: its first page, and on the first look as many as it
+// takes to find a push row of the commit, five at most. What those held below
+// the first page stands for later looks too: old rows do not move.
 func (w *watch) look(ctx context.Context, first bool) ([]woodpecker.Pipeline, error) {
 	pages := 1
 	if first {
 		pages = lookPages
 	}
 	var rows []woodpecker.Pipeline
-	for page := 1; page <= pages; page++ {
+	whole := false // the list was read to its end
+	for page := 1; page <= pages && !whole; page++ {
 		part, err := w.list(ctx, page, lookPage)
 		if err != nil {
 			return nil, err
 		}
 		rows = append(rows, part...)
+		whole = len(part) < lookPage
 		c := choose(rows, w.target, w.src.Now())
-		if len(part) < lookPage || c.row != nil && (c.row.Event == woodpecker.Push || w.target.Event != "") {
+		if !w.target.Prefix && c.row != nil && (c.row.Event == woodpecker.Push || w.target.Event != "") {
 			break
 		}
 	}
-	if first || len(w.history) == 0 {
-		w.history = rows
+	if !whole && len(rows) > 0 {
+		lowest := rows[len(rows)-1].Number
+		for _, r := range w.history {
+			if r.Number < lowest {
+				rows = append(rows, r)
+			}
+		}
 	}
+	w.history = rows
 	return rows, nil
 }
 
 func (w *watch) list(ctx context.Context, page, size int) ([]woodpecker.Pipeline, error) {
-	rows, err := w.src.Pipelines(ctx, w.target.Repo.ID, woodpecker.ListOptions{Page: page, PerPage: size})
+	var rows []woodpecker.Pipeline
+	err := w.asking(ctx, func() (err error) {
+		rows, err = w.src.Pipelines(ctx, w.target.Repo.ID, woodpecker.ListOptions{Page: page, PerPage: size})
+		return err
+	})
 	for i, r := range rows {
 		rows[i] = cleaned(r)
+		w.newest = max(w.newest, r.ID)
 	}
 	return rows, err
 }
 
-const mostPages = 100 // of 50 rows: how far down a list is read
-
-// rowsDownTo reads the list from the top down to number.
-func (w *watch) rowsDownTo(ctx context.Context, number int64) ([]woodpecker.Pipeline, error) {
-	const size = 50
-	var rows []woodpecker.Pipeline
-	for page := 1; page <= mostPages; page++ {
-		part, err := w.list(ctx, page, size)
-		if err != nil {
-			return nil, err
+// listed says whether one of two lists, a second apart, has the row. Only
+// lists that lack it prove that a row is gone.
+func (w *watch) listed(ctx context.Context, number int64, fits func(woodpecker.Pipeline) bool) (bool, error) {
+	for i := range 2 {
+		if i > 0 {
+			if err := poll.Sleep(ctx, time.Second); err != nil {
+				return false, err
+			}
 		}
-		rows = append(rows, part...)
-		if len(part) < size || part[len(part)-1].Number <= number {
-			break
+		if has, err := w.inList(w.patient(ctx), number, fits); has || err != nil {
+			return has, err
 		}
 	}
-	return rows, nil
+	return false, nil
+}
+
+const mostPages = 100 // of a list that are read to find one row
+
+// inList reads the list where number must be, if it is there. Numbers fall by
+// at least one from row to row, so a row is at most as far down as its number
+// is below the highest.
+func (w *watch) inList(ctx context.Context, number int64, fits func(woodpecker.Pipeline) bool) (bool, error) {
+	const size = 50
+	been := map[int]bool{}
+	for page := 1; !been[page] && len(been) < mostPages; {
+		been[page] = true
+		rows, err := w.list(ctx, page, size)
+		if err != nil {
+			return false, err
+		}
+		switch {
+		case slices.ContainsFunc(rows, fits):
+			return true, nil
+		case len(rows) == 0 || rows[0].Number < number: // too far down
+			page = max(page-1, 1)
+		case len(rows) == size && rows[size-1].Number > number: // not far enough
+			page = max(page+1, int((rows[0].Number-number)/size)+page)
+		}
+	}
+	return false, nil
+}
+
+// missed waits before the next reading of a row that a list has and the server
+// does not show, longer each time.
+func (w *watch) missed(ctx context.Context, number int64) error {
+	since, most := w.start, 20*time.Second
+	if w.known {
+		most = patience
+	}
+	if w.row.ID > 0 {
+		since = w.began
+	}
+	if w.lastRead.After(since) {
+		since = w.lastRead
+	}
+	if time.Since(since) >= most {
+		return &woodpecker.APIError{
+			Op: fmt.Sprintf("pipeline %d", number), Class: woodpecker.Exhausted, For: time.Since(since),
+			Err: errors.New("the server does not show it, although its list has it"),
+		}
+	}
+	pause := min(time.Second<<min(w.misses, 3), 8*time.Second)
+	w.misses++
+	return poll.Sleep(ctx, pause)
 }
 
 // contains says whether the target's commit is contained in commit, as far as

@@ -104,7 +104,8 @@ func failing(flows []woodpecker.Workflow, limit int) []FailedStep {
 			for _, s := range w.Steps {
 				if slices.Contains(states, s.State) && (s.Type != "service" || s.State != woodpecker.Killed) {
 					out = append(out, failed{FailedStep{
-						Workflow: w.Name, Step: s.Name, PID: s.PID, ExitCode: s.ExitCode, Error: s.Error, id: s.ID,
+						Workflow: w.Name, Step: s.Name, PID: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+						id: s.ID, killed: s.State == woodpecker.Killed,
 					}, s.Finished})
 				}
 			}

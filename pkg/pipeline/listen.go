@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // and the watch polls.
 type listener struct {
 	src    Hints
-	repo   woodpecker.RepoID
+	repo   woodpecker.Repo
 	wake   chan struct{} // one pending wake-up is enough
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -25,14 +26,24 @@ type listener struct {
 	healthy bool
 	pinged  time.Time             // first ping of the connection in use
 	told    []woodpecker.Pipeline // since they were last taken
+	blind   bool                  // something was told that could not be kept, since it was last taken
 	notes   []string              // for --verbose, since they were last taken
 	hangUp  context.CancelFunc    // ends the connection in use
+	doubted bool                  // it was ended because it kept something to itself
+	sent    bool                  // the server sends this repository's events to this user
 }
 
-var errBadEvent = errors.New("an event that cannot be read") //nolint:gochecknoglobals // a sentinel
+const mostTold = 64 // events that wait for a watch that is busy reading
+
+var (
+	errBadEvent  = errors.New("an event that cannot be read")                //nolint:gochecknoglobals // a sentinel
+	errClosed    = errors.New("the server closed it")                        //nolint:gochecknoglobals // a sentinel
+	errSilent    = errors.New("it did not tell what a reading showed")       //nolint:gochecknoglobals // a sentinel
+	errNotSynced = errors.New("no permission of this user is stored for it") //nolint:gochecknoglobals // a sentinel
+)
 
 // listen opens the stream in the background. Close it.
-func listen(ctx context.Context, src Hints, repo woodpecker.RepoID) *listener {
+func listen(ctx context.Context, src Hints, repo woodpecker.Repo) *listener {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &listener{src: src, repo: repo, wake: make(chan struct{}, 1), cancel: cancel}
 	l.done.Go(func() { l.run(ctx) })
@@ -40,7 +51,8 @@ func listen(ctx context.Context, src Hints, repo woodpecker.RepoID) *listener {
 }
 
 // run connects, and again 5, 20 and 60 s after it lost the connection; then
-// the watch polls to its end.
+// the watch polls to its end. A private repository's events go only to users
+// whose permission the server has stored, so that is asked first.
 func (l *listener) run(ctx context.Context) {
 	waits := []time.Duration{5 * time.Second, 20 * time.Second, 60 * time.Second}
 	for i := 0; ; i++ {
@@ -48,7 +60,10 @@ func (l *listener) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if i == len(waits) {
+		if errors.Is(err, io.EOF) {
+			err = errClosed
+		}
+		if i == len(waits) || errors.Is(err, errNotSynced) {
 			l.say("event stream: %v; polling from now on", err)
 			return
 		}
@@ -60,6 +75,16 @@ func (l *listener) run(ctx context.Context) {
 }
 
 func (l *listener) connect(ctx context.Context) error {
+	if !l.sent && !l.repo.Public() {
+		p, err := l.src.Permissions(ctx, l.repo.ID)
+		if err != nil {
+			return err
+		}
+		if p.Synced == 0 {
+			return errNotSynced
+		}
+	}
+	l.sent = true
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	l.mu.Lock()
@@ -68,6 +93,9 @@ func (l *listener) connect(ctx context.Context) error {
 	err := l.src.Events(ctx, l.hear)
 	l.mu.Lock()
 	l.healthy, l.pinged, l.hangUp = false, time.Time{}, nil
+	if l.doubted {
+		err, l.doubted = errSilent, false
+	}
 	l.mu.Unlock()
 	l.nudge()
 	return err
@@ -88,11 +116,17 @@ func (l *listener) hear(e woodpecker.StreamEvent) error {
 			l.nudge()
 		}
 	case e.TooLong:
+		l.mu.Lock()
+		l.blind = true
+		l.mu.Unlock()
 		l.nudge()
 	case e.Pipeline == nil:
 		return errBadEvent
-	case e.RepoID == l.repo:
+	case e.RepoID == l.repo.ID:
 		l.mu.Lock()
+		if len(l.told) == mostTold {
+			l.told, l.blind = l.told[1:], true
+		}
 		l.told = append(l.told, cleaned(*e.Pipeline))
 		l.mu.Unlock()
 		l.nudge()
@@ -119,6 +153,7 @@ type heard struct {
 	healthy bool
 	pinged  time.Time
 	told    []woodpecker.Pipeline
+	blind   bool // more was told than told holds
 	notes   []string
 }
 
@@ -130,8 +165,8 @@ func (l *listener) take() heard {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := heard{healthy: l.healthy, pinged: l.pinged, told: l.told, notes: l.notes}
-	l.told, l.notes = nil, nil
+	h := heard{healthy: l.healthy, pinged: l.pinged, told: l.told, blind: l.blind, notes: l.notes}
+	l.told, l.blind, l.notes = nil, false, nil
 	return h
 }
 
@@ -154,6 +189,7 @@ func (l *listener) doubt() {
 	defer l.mu.Unlock()
 	l.healthy = false
 	if l.hangUp != nil {
+		l.doubted = true
 		l.hangUp()
 	}
 }

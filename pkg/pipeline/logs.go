@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"homelab/pkg/poll"
 	"homelab/pkg/ui"
@@ -22,6 +24,8 @@ const (
 	logPause  = 700 * time.Millisecond // between two readings that must agree
 	logMost   = 5 * time.Second        // then what is there is taken
 	logSettle = 10 * time.Second       // after a step's end one reading is enough
+	logGiveUp = 20 * time.Second       // of readings that break off, where the log is what was asked for
+	logsAside = 4                      // logs that are read at once
 )
 
 // What a tail may hold.
@@ -35,6 +39,9 @@ const (
 type tail struct {
 	most  int
 	lines []logLine // ascending
+	size  int       // bytes of lines
+	floor int       // lines up to this number are not kept any more; -1: none
+	cut   bool      // lines were dropped for their size
 	total int       // entries seen, duplicates included
 	last  int       // highest line number; -1: none
 }
@@ -44,12 +51,12 @@ type logLine struct {
 	text string
 }
 
-func newTail(most int) *tail { return &tail{most: most, last: -1} }
+func newTail(most int) *tail { return &tail{most: most, floor: -1, last: -1} }
 
 func (t *tail) add(e woodpecker.LogEntry) {
 	t.total++
 	t.last = max(t.last, e.Line)
-	if len(t.lines) == t.most && e.Line < t.lines[0].n {
+	if e.Line <= t.floor || len(t.lines) == t.most && e.Line < t.lines[0].n {
 		return
 	}
 	i, dup := slices.BinarySearchFunc(t.lines, e.Line, func(l logLine, n int) int { return cmp.Compare(l.n, n) })
@@ -59,26 +66,27 @@ func (t *tail) add(e woodpecker.LogEntry) {
 	data := e.Data
 	cut := ""
 	if len(data) > tailLine {
-		data, cut = data[:tailLine], " …[cut]"
+		end := tailLine
+		for end > 0 && !utf8.RuneStart(data[end]) {
+			end--
+		}
+		data, cut = data[:end], " …[cut]"
 	}
-	if len(t.lines) == t.most {
+	text := ui.Clean(string(data)) + cut
+	t.lines = slices.Insert(t.lines, i, logLine{e.Line, text})
+	for t.size += len(text); len(t.lines) > t.most || t.size > tailStep; {
+		t.cut = t.cut || len(t.lines) <= t.most
+		t.floor, t.size = t.lines[0].n, t.size-len(t.lines[0].text)
 		t.lines = append(t.lines[:0], t.lines[1:]...)
-		i--
 	}
-	t.lines = slices.Insert(t.lines, i, logLine{e.Line, ui.Clean(string(data)) + cut})
 }
 
-// text returns the lines, fewer when they exceed the size of a step's tail.
+// text returns the lines, and what to say of lines that are missing.
 func (t *tail) text() (lines []string, note string) {
-	size, from := 0, len(t.lines)
-	for from > 0 && size+len(t.lines[from-1].text) <= tailStep {
-		from--
-		size += len(t.lines[from].text)
-	}
-	for _, l := range t.lines[from:] {
+	for _, l := range t.lines {
 		lines = append(lines, l.text)
 	}
-	if from > 0 {
+	if t.cut {
 		note = fmt.Sprintf("cut to the last %d KiB", tailStep>>10)
 	}
 	return lines, note
@@ -90,27 +98,35 @@ type mark struct {
 	last    int // highest line number
 }
 
-// settle reads a finished step's log until two readings agree, five seconds at
-// most. One reading is enough for a step that ended ten seconds ago by the
-// server's clock. It returns nil once a reading succeeded, else the last error.
-func settle(ctx context.Context, clock Contact, step woodpecker.Step, read func(context.Context) (mark, error)) error {
+// settled says whether a step ended so long ago by the server's clock that its
+// log is complete.
+func settled(clock Contact, step woodpecker.Step) bool {
+	return step.State.Ended() && step.Finished > 0 && clock.Now().Sub(woodpecker.Moment(step.Finished)) >= logSettle
+}
+
+// settle reads a log until two readings agree, five seconds at most; one is
+// enough where that is said. Readings that break off are repeated for up to
+// give. It returns nil once a reading succeeded, else the last error.
+func settle(ctx context.Context, one bool, give time.Duration, read func(context.Context) (mark, error)) error {
 	start := time.Now()
-	old := step.Finished > 0 && clock.Now().Sub(woodpecker.Moment(step.Finished)) >= logSettle
 	var before *mark
 	for {
 		m, err := read(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err == nil && (old || before != nil && *before == m):
+		case err == nil && (one || before != nil && *before == m):
 			return nil
 		case err == nil:
 			before = &m
+		case !again(err):
+			return err
 		}
-		if time.Since(start)+logPause > logMost {
-			if before != nil {
-				return nil
-			}
+		next := time.Since(start) + logPause
+		switch {
+		case before != nil && next > logMost:
+			return nil
+		case before == nil && next > give:
 			return err
 		}
 		if err := poll.Sleep(ctx, logPause); err != nil {
@@ -119,16 +135,27 @@ func settle(ctx context.Context, clock Contact, step woodpecker.Step, read func(
 	}
 }
 
-// tails reads the tail of each failing step's log. A log that cannot be read
-// costs five seconds at most and leaves a note.
+// again says whether a log that could not be read may be readable yet: what
+// broke off is, what the client has given up on already is not.
+func again(err error) bool {
+	var api *woodpecker.APIError
+	return errors.As(err, &api) && api.Class == woodpecker.Exhausted && api.Tries == 0
+}
+
+// tails reads the tail of each failing step's log, a few at once. A log that
+// cannot be read costs five seconds at most and leaves a note.
 func (w *watch) tails(ctx context.Context) {
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, logsAside)
 	for i := range w.out.Failed {
 		s := &w.out.Failed[i]
-		s.LogTail, s.LogNote = settledTail(ctx, w.src, w.target.Repo.ID, w.row, s.id, w.limits.LogLines)
-		if ctx.Err() != nil {
-			return
-		}
+		slots <- struct{}{}
+		wait.Go(func() {
+			s.LogTail, s.LogNote = settledTail(ctx, w.src, w.target.Repo.ID, w.row, s.id, w.limits.LogLines)
+			<-slots
+		})
 	}
+	wait.Wait()
 }
 
 // stepOf finds a step by its id.
@@ -151,10 +178,14 @@ type LogSource interface {
 
 // settledTail reads the last lines of a finished step's log.
 func settledTail(ctx context.Context, src LogSource, repo woodpecker.RepoID, row woodpecker.Pipeline, step int64, most int) (lines []string, note string) {
+	of := stepOf(row, step)
+	if of.Started == 0 {
+		return nil, "it never started"
+	}
 	guarded, feed, stop := poll.Watchdog(ctx, logMost)
 	defer stop()
 	var best *tail
-	err := settle(woodpecker.WithPatience(guarded, logMost/2), src, stepOf(row, step), func(ctx context.Context) (mark, error) {
+	err := settle(woodpecker.WithPatience(guarded, logMost-logPause), settled(src, of), logMost, func(ctx context.Context) (mark, error) {
 		t := newTail(most)
 		err := src.Log(ctx, repo, row.Number, step, func(e woodpecker.LogEntry) error {
 			if t.total%64 == 0 {
@@ -169,6 +200,8 @@ func settledTail(ctx context.Context, src LogSource, repo woodpecker.RepoID, row
 		return mark{t.total, t.last}, err
 	})
 	switch {
+	case best == nil && errors.Is(err, poll.ErrIdle):
+		return nil, fmt.Sprintf("the log could not be read in %s", span(logMost))
 	case best == nil && err != nil:
 		return nil, "the log could not be read: " + words(err)
 	case best == nil || best.total == 0:
@@ -246,6 +279,8 @@ func Select(row woodpecker.Pipeline, want string, onlyFailed bool) ([]StepRef, e
 const (
 	windowLines = 4096
 	windowBytes = 8 << 20
+
+	mostLines = 1 << 26 // a number beyond it is not a log's
 )
 
 // printer hands a log's lines on in order, each once, however often and in
@@ -267,7 +302,7 @@ func (p *printer) add(e woodpecker.LogEntry) error {
 	p.seen.entries++
 	p.seen.last = max(p.seen.last, e.Line)
 	p.bytes += len(e.Data)
-	if e.Line < 0 || p.has(e.Line) {
+	if e.Line < 0 || e.Line > mostLines || p.has(e.Line) {
 		return nil
 	}
 	heap.Push(&p.held, e)
@@ -307,10 +342,6 @@ func (p *printer) pop() error {
 func (p *printer) has(n int) bool { return n/64 < len(p.done) && p.done[n/64]&(1<<(n%64)) != 0 }
 
 func (p *printer) set(n int) {
-	const most = 1 << 26 // lines; a number beyond it is not a log's
-	if n > most {
-		return
-	}
 	for n/64 >= len(p.done) {
 		p.done = append(p.done, 0)
 	}
@@ -338,6 +369,10 @@ type logReader struct {
 	number int64
 	emit   func(LogLine) error
 	steps  map[int64]*printer
+
+	row     woodpecker.Pipeline // the last reading; for following only, as are the next two
+	began   time.Time
+	cadence cadence
 }
 
 func (r *logReader) printer(ref StepRef) *printer {
@@ -374,15 +409,15 @@ type sinkError struct{ err error }
 func (e *sinkError) Error() string { return e.err.Error() }
 func (e *sinkError) Unwrap() error { return e.err }
 
-// settled prints the whole log of an ended step.
-func (r *logReader) settled(ctx context.Context, ref StepRef) error {
+// whole prints the log of a step: of an ended one all there will be, of a
+// running one all there is.
+func (r *logReader) whole(ctx context.Context, ref StepRef) error {
 	p := r.printer(ref)
 	var sink *sinkError
-	err := settle(ctx, r.src, ref.Step, func(ctx context.Context) (mark, error) {
+	one := !ref.Step.State.Ended() || settled(r.src, ref.Step)
+	err := settle(ctx, one, logGiveUp, func(ctx context.Context) (mark, error) {
 		m, err := r.read(ctx, p)
-		if errors.As(err, &sink) {
-			return m, nil
-		}
+		errors.As(err, &sink)
 		return m, err
 	})
 	if sink != nil {
@@ -397,16 +432,10 @@ func (r *logReader) settled(ctx context.Context, ref StepRef) error {
 func PrintLogs(ctx context.Context, src LogSource, repo woodpecker.RepoID, row woodpecker.Pipeline, steps []StepRef, emit func(LogLine) error) error {
 	r := &logReader{src: src, repo: repo, number: row.Number, emit: emit, steps: map[int64]*printer{}}
 	for _, ref := range steps {
-		var err error
-		switch {
-		case ref.Step.State.Ended() && ref.Step.Started > 0:
-			err = r.settled(ctx, ref)
-		case ref.Step.Started > 0:
-			_, err = r.read(ctx, r.printer(ref))
-		default:
+		if ref.Step.Started == 0 {
 			continue
 		}
-		if err != nil {
+		if err := r.whole(ctx, ref); err != nil {
 			return fmt.Errorf("log of %s: %w", ref.Address(), err)
 		}
 	}
@@ -420,13 +449,14 @@ func PrintLogs(ctx context.Context, src LogSource, repo woodpecker.RepoID, row w
 func FollowLogs(ctx context.Context, src LogSource, repo woodpecker.RepoID, number int64, want string, onlyFailed bool, emit func(LogLine) error) (woodpecker.Pipeline, error) {
 	r := &logReader{src: src, repo: repo, number: number, emit: emit, steps: map[int64]*printer{}}
 	finished := map[int64]bool{}
-	var row woodpecker.Pipeline
-	for {
-		next, err := src.Pipeline(woodpecker.WithPatience(ctx, patience), repo, number)
-		if err != nil {
+	for fresh := false; ; {
+		row, err := r.row, error(nil)
+		if !fresh {
+			row, err = r.tree(ctx)
+		}
+		if fresh = false; err != nil {
 			return row, err
 		}
-		row = cleaned(next)
 		refs, err := Select(row, want, onlyFailed)
 		if err != nil && (row.Status.Ended() || len(row.Workflows) > 0) {
 			return row, err
@@ -438,13 +468,13 @@ func FollowLogs(ctx context.Context, src LogSource, repo woodpecker.RepoID, numb
 				continue
 			}
 			if !ref.Step.State.Ended() {
-				if row, err = r.follow(ctx, ref); err != nil {
-					return row, err
+				if err := r.follow(ctx, ref); err != nil {
+					return r.row, err
 				}
-				advanced = true
+				advanced, fresh = true, true
 				break // the tree has changed meanwhile
 			}
-			if err := r.settled(ctx, ref); err != nil {
+			if err := r.whole(ctx, ref); err != nil {
 				return row, fmt.Errorf("log of %s: %w", ref.Address(), err)
 			}
 			finished[ref.Step.ID] = true
@@ -459,13 +489,39 @@ func FollowLogs(ctx context.Context, src LogSource, repo woodpecker.RepoID, numb
 		if !open {
 			return row, nil
 		}
-		if err := poll.Sleep(ctx, followPause); err != nil {
+		if err := poll.Sleep(ctx, r.pause()); err != nil {
 			return row, err
 		}
 	}
 }
 
-const followPause = 2 * time.Second // between readings of the tree
+// tree reads the pipeline whose logs are followed.
+func (r *logReader) tree(ctx context.Context) (woodpecker.Pipeline, error) {
+	if r.row.ID > 0 {
+		ctx = woodpecker.WithPatience(ctx, patience)
+	}
+	next, err := r.src.Pipeline(ctx, r.repo, r.number)
+	if err != nil {
+		return r.row, err
+	}
+	if r.row.ID > 0 && next.ID != r.row.ID {
+		return r.row, &woodpecker.APIError{
+			Op: fmt.Sprintf("pipeline %d", r.number), Class: woodpecker.Refused, Status: http.StatusNotFound,
+			Text: "it was deleted, and its number belongs to another run",
+		}
+	}
+	if r.row.ID == 0 {
+		r.cadence, r.began = newCadence(time.Now()), time.Now()
+	}
+	r.row = cleaned(next)
+	return r.row, nil
+}
+
+// pause is how long to wait before the tree is read again.
+func (r *logReader) pause() (d time.Duration) {
+	d, r.cadence = r.cadence.next(time.Now(), r.began, r.row, 0, 0)
+	return d
+}
 
 // rereadPause says how soon a stored log of that size is read again.
 func rereadPause(size int) time.Duration {
@@ -524,7 +580,7 @@ func (b *inbox) take() (entries []woodpecker.LogEntry, closed bool) {
 // follow prints a running step until a reading shows that it has ended. Lines
 // come from the log stream where the server bears it, else from reading the
 // stored log again and again.
-func (r *logReader) follow(ctx context.Context, ref StepRef) (woodpecker.Pipeline, error) {
+func (r *logReader) follow(ctx context.Context, ref StepRef) error {
 	p := r.printer(ref)
 	in := &inbox{wake: make(chan struct{}, 1)}
 	streaming, hangUp := context.WithCancel(ctx)
@@ -539,36 +595,35 @@ func (r *logReader) follow(ctx context.Context, ref StepRef) (woodpecker.Pipelin
 	} else {
 		in.close()
 	}
-	var row woodpecker.Pipeline
-	var nextLog, nextTree time.Time
+	var nextLog time.Time
+	nextTree := time.Now().Add(r.pause())
 	for {
 		told, closed := in.take()
 		for _, e := range told {
 			if err := p.add(e); err != nil {
-				return row, err
+				return err
 			}
 		}
 		if err := p.flush(); err != nil {
-			return row, err
+			return err
 		}
 		if closed && !time.Now().Before(nextLog) {
 			_, err := r.read(ctx, p)
 			var sink *sinkError
 			if errors.As(err, &sink) {
-				return row, sink.err
+				return sink.err
 			}
 			nextLog = time.Now().Add(rereadPause(p.bytes)) // a reading that failed is made good by the next
 		}
 		if !time.Now().Before(nextTree) {
-			next, err := r.src.Pipeline(woodpecker.WithPatience(ctx, patience), r.repo, r.number)
+			row, err := r.tree(ctx)
 			if err != nil {
-				return row, err
+				return err
 			}
-			row = cleaned(next)
 			if s := stepOf(row, ref.Step.ID); s.ID == 0 || s.State.Ended() {
-				return row, nil
+				return nil
 			}
-			nextTree = time.Now().Add(followPause)
+			nextTree = time.Now().Add(r.pause())
 		}
 		due := nextTree
 		wake := in.wake
@@ -579,7 +634,7 @@ func (r *logReader) follow(ctx context.Context, ref StepRef) (woodpecker.Pipelin
 			}
 		}
 		if _, err := poll.Wait(ctx, time.Until(due), wake); err != nil {
-			return row, err
+			return err
 		}
 	}
 }

@@ -114,8 +114,9 @@ type Limits struct {
 	FailFast bool          // end when a counting workflow has ended badly
 	LogLines int           // lines of each failing step's tail; 0: none
 
-	// Renew is asked once when the server refuses the token in mid-watch:
-	// true means a new token is in use. nil: there is none to be had.
+	// Renew is asked when the server refuses the token in mid-watch, once until
+	// something has been answered again: true means a new token is in use. Its
+	// error ends the watch. nil: there is none to be had.
 	Renew func(context.Context) (bool, error)
 }
 
@@ -129,7 +130,8 @@ type FailedStep struct {
 	LogTail  []string // cleaned; empty: nothing was printed, or it could not be read (LogNote)
 	LogNote  string   // why the tail is missing or cut; "" nothing to say
 
-	id int64
+	id     int64
+	killed bool // it did not fail by itself
 }
 
 // Outcome is all that is known at the end of a look or a watch.

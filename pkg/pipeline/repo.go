@@ -97,9 +97,13 @@ func Locate(ctx context.Context, f Finder, candidates []Candidate, write bool) (
 			return Located{}, err
 		}
 		if c.Host != "" && !under(repo, c.Host) {
-			if better, ok := atHost(ctx, f, c); ok {
+			better, ok, err := atHost(ctx, f, c)
+			switch {
+			case err != nil:
+				return Located{}, err
+			case ok:
 				repo = better
-			} else {
+			default:
 				if elsewhere == nil {
 					elsewhere = &OtherHostError{Candidate: c, Found: repo}
 				}
@@ -144,17 +148,18 @@ func lookup(ctx context.Context, f Finder, c Candidate) (woodpecker.Repo, error)
 
 // atHost asks for the user's repositories of that name and returns the one
 // under the remote's host.
-func atHost(ctx context.Context, f Finder, c Candidate) (woodpecker.Repo, bool) {
+func atHost(ctx context.Context, f Finder, c Candidate) (woodpecker.Repo, bool, error) {
 	rows, err := f.UserRepos(ctx, c.Name[strings.LastIndexByte(c.Name, '/')+1:])
-	if err != nil {
-		return woodpecker.Repo{}, false
+	var api *woodpecker.APIError
+	if errors.As(err, &api) && api.Class == woodpecker.Refused {
+		return woodpecker.Repo{}, false, nil
 	}
 	for _, r := range rows {
 		if under(r, c.Host) && strings.EqualFold(r.FullName, c.Name) {
-			return r, true
+			return r, true, nil
 		}
 	}
-	return woodpecker.Repo{}, false
+	return woodpecker.Repo{}, false, err
 }
 
 // under says whether one of the repository's addresses has that host.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"homelab/pkg/poll"
+	"homelab/pkg/ui"
 	"homelab/pkg/woodpecker"
 )
 
@@ -79,79 +81,116 @@ func (e *WriteError) Unwrap() error { return e.Err }
 
 const lookAgain = 2 * time.Second // between the looks after a doubtful write
 
+// effect is what the server shows of a write whose answer is in doubt.
+type effect int
+
+const (
+	notYet  effect = iota // the old state
+	done                  // what was asked for
+	another               // neither: something else happened to the row
+)
+
 // A POST is never blindly repeated: the server does not recognise a second
 // one. What is there before it is noted, and after a doubtful answer the server
-// is looked at, twice. Only when nothing has happened is it sent once more.
+// is looked at, twice. Only when nothing has happened is it sent once more
+// (ADR 0027).
 
-// act sends one write. done says whether its effect is there already; it is
-// asked after a doubtful answer.
-func act(ctx context.Context, op string, send func(context.Context) error, done func(context.Context) (bool, error)) error {
+// act sends one write. look says what is there of its effect; it is asked after
+// a doubtful answer. A refusal is checked too, once, by allowed: when the row
+// exists and the user may write, it was a passing fault.
+func act(ctx context.Context, op string, send func(context.Context) error, look func(context.Context) (effect, error), allowed func(context.Context, error) error) error {
 	for try := 1; ; try++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // nothing has been sent
+		}
 		err := send(ctx)
+		if err != nil && ctx.Err() != nil {
+			return &WriteError{Op: op, Why: Unclear, Text: "given up before the answer came", Err: context.Cause(ctx)}
+		}
 		var api *woodpecker.APIError
-		if !errors.As(err, &api) || api.Class != woodpecker.Doubtful {
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &api):
+			return err
+		case api.Class == woodpecker.Refused:
+			if no := allowed(ctx, err); no != nil {
+				return no
+			}
+		case api.Class != woodpecker.Doubtful:
 			return err
 		}
 		seen := 0 // good looks that showed the old state
-		for look := range 2 {
-			if look > 0 {
+		for again := range 2 {
+			if again > 0 {
 				if err := poll.Sleep(ctx, lookAgain); err != nil {
 					return &WriteError{Op: op, Why: Unclear, Err: err}
 				}
 			}
-			happened, lookErr := done(ctx)
+			is, lookErr := look(ctx)
 			switch {
-			case happened:
+			case ctx.Err() != nil:
+				return &WriteError{Op: op, Why: Unclear, Err: context.Cause(ctx)}
+			case lookErr != nil:
+			case is == done:
 				return nil
-			case lookErr == nil:
+			case is == another:
+				return &WriteError{Op: op, Why: WrongState, Err: err}
+			default:
 				seen++
 			}
 		}
 		if seen < 2 || try == 2 {
-			return &WriteError{Op: op, Why: Unclear, Text: api.Words(), Err: err}
+			return &WriteError{Op: op, Why: Unclear, Text: ui.Clean(api.Words()), Err: err}
 		}
 	}
 }
 
-// refusedWrite words a write that the server refused: it is not repeated for
-// confirmation, so what is really there is read.
-func refusedWrite(ctx context.Context, c Control, repo woodpecker.RepoID, op string, number int64, err error) error {
-	var api *woodpecker.APIError
-	if !errors.As(err, &api) {
+// mayWrite returns why a refused write was refused, or nil when nothing speaks
+// against it: the refusal is not repeated for confirmation, so what is really
+// there is read.
+func mayWrite(ctx context.Context, c Control, repo woodpecker.RepoID, op string, number int64, refused error) error {
+	user, err := c.User(ctx)
+	if err != nil {
 		return err
 	}
-	switch api.Class {
-	case woodpecker.Rejected:
-		out := &WriteError{Op: op, Why: WrongState, Text: api.Text, Err: err}
-		if row, readErr := c.Pipeline(ctx, repo, number); number > 0 && readErr == nil {
-			row = cleaned(row)
-			out.Row = &row
-		}
-		if out.Text == "" {
-			out.Text = api.Words()
-		}
-		return out
-	case woodpecker.Refused:
-		user, userErr := c.User(ctx)
-		if userErr != nil {
-			return userErr
-		}
-		p, permErr := c.Permissions(ctx, repo)
-		if permErr != nil {
-			return permErr
-		}
-		if !p.Push {
-			return &WriteError{Op: op, Why: NotAllowed, Login: user.Login, Err: err}
-		}
-		if number > 0 {
-			if _, readErr := c.Pipeline(ctx, repo, number); refusedAs(readErr, http.StatusNotFound) {
-				return &WriteError{Op: op, Why: NotFound, Err: err}
-			}
-		}
-		return &WriteError{Op: op, Why: Unclear, Text: api.Words(), Err: err}
-	case woodpecker.WrongPath, woodpecker.Misdirected, woodpecker.Untrusted, woodpecker.Exhausted, woodpecker.Doubtful:
+	p, err := c.Permissions(ctx, repo)
+	if err != nil {
+		return err
 	}
-	return err
+	if !p.Push {
+		return &WriteError{Op: op, Why: NotAllowed, Login: user.Login, Err: refused}
+	}
+	if number > 0 {
+		if _, err := c.Pipeline(ctx, repo, number); refusedAs(err, http.StatusNotFound) {
+			return &WriteError{Op: op, Why: NotFound, Err: refused}
+		}
+	}
+	return nil
+}
+
+// rejected words what act returned: the server's no to a write in the row's
+// state, with the row as it is.
+func rejected(ctx context.Context, c Control, repo woodpecker.RepoID, op string, number int64, err error) error {
+	var api *woodpecker.APIError
+	var out *WriteError
+	switch {
+	case errors.As(err, &out):
+	case errors.As(err, &api) && api.Class == woodpecker.Rejected:
+		out = &WriteError{Op: op, Why: WrongState, Text: ui.Clean(cmp.Or(api.Text, api.Words())), Err: err}
+	default:
+		return err
+	}
+	if out.Why != WrongState || number == 0 {
+		return out
+	}
+	if row, readErr := c.Pipeline(ctx, repo, number); readErr == nil {
+		row = cleaned(row)
+		out.Row = &row
+		out.Text = cmp.Or(out.Text, fmt.Sprintf("pipeline %d is %s", number, row.Status))
+	}
+	out.Text = cmp.Or(out.Text, "its state has changed")
+	return out
 }
 
 // top returns the highest row id of a repository's newest page.
@@ -193,12 +232,26 @@ func RestartRow(ctx context.Context, c Control, repo woodpecker.RepoID, row wood
 			made, err = c.Restart(ctx, repo, row.Number)
 			return err
 		},
-		func(ctx context.Context) (bool, error) {
-			var err error
-			made, err = newer(ctx, c, repo, before, func(r woodpecker.Pipeline) bool { return r.Parent == row.Number })
-			return made != nil, err
-		})
-	return result(ctx, c, repo, op, row.Number, made, err)
+		search(&made, func(ctx context.Context) (*woodpecker.Pipeline, error) {
+			return newer(ctx, c, repo, before, func(r woodpecker.Pipeline) bool { return r.Parent == row.Number })
+		}),
+		func(ctx context.Context, err error) error { return mayWrite(ctx, c, repo, op, row.Number, err) })
+	if err != nil {
+		return woodpecker.Pipeline{}, rejected(ctx, c, repo, op, row.Number, err)
+	}
+	return cleaned(*made), nil
+}
+
+// search makes a look that finds the row that a write made.
+func search(made **woodpecker.Pipeline, find func(context.Context) (*woodpecker.Pipeline, error)) func(context.Context) (effect, error) {
+	return func(ctx context.Context) (effect, error) {
+		row, err := find(ctx)
+		if err != nil || row == nil {
+			return notYet, err
+		}
+		*made = row
+		return done, nil
+	}
 }
 
 // StartBranch starts a manual pipeline of branch's head as the forge sees it
@@ -221,13 +274,12 @@ func StartBranch(ctx context.Context, c Control, repo woodpecker.RepoID, branch 
 			filtered = err == nil && made == nil
 			return err
 		},
-		func(ctx context.Context) (bool, error) {
-			var err error
-			made, err = newer(ctx, c, repo, before, func(r woodpecker.Pipeline) bool {
+		search(&made, func(ctx context.Context) (*woodpecker.Pipeline, error) {
+			return newer(ctx, c, repo, before, func(r woodpecker.Pipeline) bool {
 				return r.Event == woodpecker.Manual && r.Branch == branch && r.Author == user.Login
 			})
-			return made != nil, err
-		})
+		}),
+		func(ctx context.Context, err error) error { return mayWrite(ctx, c, repo, op, 0, err) })
 	if filtered {
 		return woodpecker.Pipeline{}, &WriteError{Op: op, Why: Filtered}
 	}
@@ -236,53 +288,83 @@ func StartBranch(ctx context.Context, c Control, repo woodpecker.RepoID, branch 
 	if errors.As(err, &unclear) && errors.As(err, &api) && api.Status == http.StatusInternalServerError {
 		return woodpecker.Pipeline{}, &WriteError{Op: op, Why: NoBranch, Branch: branch, Text: api.Words(), Err: err}
 	}
-	return result(ctx, c, repo, op, 0, made, err)
-}
-
-func result(ctx context.Context, c Control, repo woodpecker.RepoID, op string, number int64, made *woodpecker.Pipeline, err error) (woodpecker.Pipeline, error) {
 	if err != nil {
-		return woodpecker.Pipeline{}, refusedWrite(ctx, c, repo, op, number, err)
+		return woodpecker.Pipeline{}, rejected(ctx, c, repo, op, 0, err)
 	}
 	return cleaned(*made), nil
 }
 
 // change sends a write that changes row's status and returns the row after it.
-func change(ctx context.Context, c Control, repo woodpecker.RepoID, op string, row woodpecker.Pipeline, done func(woodpecker.Status) bool, send func(context.Context) error) (woodpecker.Pipeline, error) {
+// became says what a status means for it.
+func change(ctx context.Context, c Control, repo woodpecker.RepoID, op string, row woodpecker.Pipeline, became func(woodpecker.Status) effect, send func(context.Context) error) (woodpecker.Pipeline, error) {
 	after := row
-	look := func(ctx context.Context) (bool, error) {
+	look := func(ctx context.Context) (effect, error) {
 		r, err := c.Pipeline(ctx, repo, row.Number)
-		if err != nil || r.ID != row.ID {
-			return false, err
+		switch {
+		case err != nil:
+			return notYet, err
+		case r.ID != row.ID:
+			return notYet, fmt.Errorf("%s: its number belongs to another run now", op)
 		}
 		after = cleaned(r)
-		return done(after.Status), nil
+		return became(after.Status), nil
 	}
-	if err := act(ctx, op, send, look); err != nil {
-		return row, refusedWrite(ctx, c, repo, op, row.Number, err)
+	allowed := func(ctx context.Context, err error) error { return mayWrite(ctx, c, repo, op, row.Number, err) }
+	if err := act(ctx, op, send, look, allowed); err != nil {
+		return row, rejected(ctx, c, repo, op, row.Number, err)
 	}
-	if !done(after.Status) {
+	if became(after.Status) != done {
 		// Taken: what it looks like now is good to know, and no more than that.
-		if _, err := look(ctx); err != nil && ctx.Err() != nil {
-			return row, nil //nolint:nilerr // the write itself succeeded
-		}
+		_, _ = look(ctx)
 	}
 	return after, nil
 }
 
 // CancelRow ends an active row and returns it as it is then.
 func CancelRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
-	return change(ctx, c, repo, fmt.Sprintf("cancel pipeline %d", row.Number), row, woodpecker.Status.Ended,
+	became := func(s woodpecker.Status) effect {
+		switch {
+		case s == woodpecker.Killed || s == woodpecker.Canceled:
+			return done
+		case s.Ended():
+			return another
+		}
+		return notYet
+	}
+	return change(ctx, c, repo, fmt.Sprintf("cancel pipeline %d", row.Number), row, became,
 		func(ctx context.Context) error { return c.Cancel(ctx, repo, row.Number) })
 }
 
 // ApproveRow lets a blocked row run and returns it as it is then.
 func ApproveRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
-	return change(ctx, c, repo, fmt.Sprintf("approve pipeline %d", row.Number), row, func(s woodpecker.Status) bool { return s != woodpecker.Blocked },
+	became := func(s woodpecker.Status) effect {
+		switch s {
+		case woodpecker.Blocked, woodpecker.Created:
+			return notYet
+		case woodpecker.Declined:
+			return another
+		case woodpecker.Pending, woodpecker.Running, woodpecker.Success, woodpecker.Failure, woodpecker.Error,
+			woodpecker.Killed, woodpecker.Canceled, woodpecker.Skipped:
+		}
+		return done
+	}
+	return change(ctx, c, repo, fmt.Sprintf("approve pipeline %d", row.Number), row, became,
 		func(ctx context.Context) error { return c.Approve(ctx, repo, row.Number) })
 }
 
 // DeclineRow ends a blocked row and returns it as it is then.
 func DeclineRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
-	return change(ctx, c, repo, fmt.Sprintf("decline pipeline %d", row.Number), row, func(s woodpecker.Status) bool { return s == woodpecker.Declined },
+	became := func(s woodpecker.Status) effect {
+		switch s {
+		case woodpecker.Blocked, woodpecker.Created:
+			return notYet
+		case woodpecker.Declined:
+			return done
+		case woodpecker.Pending, woodpecker.Running, woodpecker.Success, woodpecker.Failure, woodpecker.Error,
+			woodpecker.Killed, woodpecker.Canceled, woodpecker.Skipped:
+		}
+		return another
+	}
+	return change(ctx, c, repo, fmt.Sprintf("decline pipeline %d", row.Number), row, became,
 		func(ctx context.Context) error { return c.Decline(ctx, repo, row.Number) })
 }

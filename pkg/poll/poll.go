@@ -123,7 +123,7 @@ func Every(ctx context.Context, d time.Duration, f func()) (stop func()) {
 }
 
 // ErrIdle is the cause of a context that a Watchdog ended.
-var ErrIdle = errors.New("nothing arrived in time") //nolint:gochecknoglobals // a sentinel
+var ErrIdle = errors.New("nothing arrived in time")
 
 // Watchdog returns a context that ends with ErrIdle when feed has not been
 // called for d. stop releases it.

@@ -9,8 +9,8 @@ import (
 const maxHops = 3
 
 // redirect follows a GET's redirects inside the origin and turns every other
-// one into a *RedirectError. It stands outside the token layer, so each hop is
-// checked again before it gets the credential.
+// one into a *RedirectError (ADR 0023). It stands outside the token layer, so
+// each hop is checked again before it gets the credential.
 type redirect struct {
 	next http.RoundTripper
 }

@@ -277,7 +277,7 @@ func (d *doubt) refused(call Call, x Exchange, j Judgement) *RefusedError {
 
 // pace returns the wait before the next try: scheduled, unless there is a
 // doubt to resolve. Then questions are spread evenly over the time the rule
-// asks for, and passing faults in between cannot stretch that.
+// asks for, and passing faults in between cannot stretch that (ADR 0024).
 func (d *doubt) pace(scheduled time.Duration, c Class, jitter float64) time.Duration {
 	if d.count == 0 || d.times < 2 || d.over <= 0 {
 		return scheduled

@@ -136,6 +136,16 @@ func (st *Story) Continue(l Line) {
 	}
 }
 
+// Note prints what is worth keeping when no story is under way, and as
+// [Story.Note] does while one is.
+func (s *Streams) Note(l Line) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.set.Quiet {
+		s.writeErr(s.timed(l))
+	}
+}
+
 // Note prints what is worth keeping, with the elapsed time before it: trouble,
 // recovery, a hint. It stays above a live view.
 func (st *Story) Note(l Line) {

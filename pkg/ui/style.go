@@ -22,7 +22,8 @@ const (
 // weight instead.
 //
 // No styling library: importing lipgloss v2 inspects the environment and,
-// inside tmux, starts a process that inherits all of it, the token included.
+// inside tmux, starts a process that inherits all of it, the token included
+// (ADR 0017).
 func look(style Style) string {
 	switch style {
 	case Plain:

@@ -11,7 +11,7 @@ import (
 )
 
 // newClient returns the library's client as our configuration wants it, no
-// matter what VAULT_* say:
+// matter what VAULT_* say (ADR 0019):
 //
 //   - VAULT_ADDR, VAULT_AGENT_ADDR, VAULT_CACERT, VAULT_SKIP_VERIFY,
 //     VAULT_HTTP_PROXY and the like only shape the library's default

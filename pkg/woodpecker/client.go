@@ -39,6 +39,7 @@ type Client struct {
 	version Version       // from the last answer that carried one
 	seen    bool          // some answer carried the version header
 	skew    time.Duration // server clock minus ours
+	user    User          // the token's owner, once asked
 }
 
 const versionHeader = "X-Woodpecker-Version"
@@ -202,6 +203,45 @@ func patience(ctx context.Context) time.Duration {
 	return d
 }
 
+type unconfirmedKey struct{}
+
+// Unconfirmed lets calls under ctx report the server's 404 as answered once,
+// for callers that prove in another way whether a row is gone. Without it a 404
+// is believed after it has been repeated.
+func Unconfirmed(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unconfirmedKey{}, true)
+}
+
+func unconfirmed(req *http.Request) bool {
+	if req == nil {
+		return false
+	}
+	on, _ := req.Context().Value(unconfirmedKey{}).(bool)
+	return on
+}
+
+// askOnce asks a single time, whatever comes, and leaves no trace in Health:
+// for questions whose answer is welcome and not needed.
+func (c *Client) askOnce(ctx context.Context, r request) error {
+	req, err := c.newRequest(transport.WithCall(ctx, transport.Call{Name: r.op}), r)
+	if err != nil {
+		return err
+	}
+	x := transport.Exchange{Request: req}
+	x.Response, x.Err = c.once.RoundTrip(req)
+	if x.Response != nil {
+		x.Body, x.Err = io.ReadAll(x.Response.Body) // in memory and bounded already
+	}
+	j := c.judge(x)
+	if j.Class == transport.Answer {
+		j.Err = r.verify(x.Response, x.Body)
+	}
+	if j.Err == nil {
+		return nil
+	}
+	return c.fail(ctx, r, j.Err)
+}
+
 // fail turns what the retry layer reports into an *APIError about this call.
 func (c *Client) fail(ctx context.Context, r request, err error) error {
 	if ctx.Err() != nil {
@@ -220,8 +260,11 @@ func (c *Client) fail(ctx context.Context, r request, err error) error {
 	case errors.As(err, &exhausted):
 		out.Tries, out.For = exhausted.Tries, exhausted.For
 		out.Class = Exhausted
-		if inner == nil {
+		switch {
+		case inner == nil:
 			out.Err = exhausted.Last
+		case errors.Is(exhausted.Last, errUnhealthy):
+			out.Err = errUnhealthy
 		}
 		if r.method != http.MethodGet {
 			out.Class = Doubtful

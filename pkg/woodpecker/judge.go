@@ -38,13 +38,10 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 	}
 	var redirect *transport.RedirectError
 	switch {
-	case errors.As(x.Err, &redirect), status >= 300 && status < 400:
-		j := no(transport.Confirm, Misdirected, x.Err)
-		if redirect == nil {
-			return no(transport.Transient, Exhausted, errors.New("a redirect, a proxy answers"))
-		}
-		j.Times = 2
-		return j
+	case errors.As(x.Err, &redirect):
+		return no(transport.Confirm, Misdirected, x.Err)
+	case status >= 300 && status < 400:
+		return no(transport.Transient, Exhausted, errors.New("a redirect that leads nowhere, a proxy answers"))
 	case x.Err != nil:
 		var large *transport.TooLargeError
 		if errors.As(x.Err, &large) {
@@ -55,13 +52,11 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 		return transport.Judgement{Class: transport.Answer}
 	case status >= 200 && status < 300:
 		switch kind := mediaType(resp); {
-		case kind == "application/json", kind == "text/event-stream":
+		case kind == "application/json":
 			return transport.Judgement{Class: transport.Answer}
 		case kind == "text/html" && ours:
-			j := no(transport.Confirm, WrongPath, errors.New("its web page instead of an API answer: the base URL is wrong or the server is too old"))
-			j.Times = 2
-			return j
-		case len(x.Body) == 0:
+			return no(transport.Confirm, WrongPath, errors.New("its web page instead of an API answer: the base URL is wrong or the server is too old"))
+		case x.Body != nil && len(x.Body) == 0:
 			return no(transport.Transient, Exhausted, errors.New("an empty answer where a body is due"))
 		case !ours:
 			return no(transport.Transient, Exhausted, fmt.Errorf("%s without the server's version, a proxy answers", orNone(kind)))
@@ -74,6 +69,9 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusNotFound:
 		if !ours && sawVersion {
 			return no(transport.Transient, Exhausted, errors.New("without the server's version, a proxy answers"))
+		}
+		if status == http.StatusNotFound && unconfirmed(x.Request) {
+			return no(transport.Final, Refused, nil)
 		}
 		return no(transport.Confirm, Refused, nil)
 	case status >= 400:
@@ -90,6 +88,10 @@ func takeAsIs(x transport.Exchange) transport.Judgement {
 	return transport.Judgement{Class: transport.Answer}
 }
 
+// judgeNoResponse sorts connections that gave no answer. A certificate is
+// looked at once more: a new address may have come into use. A redirect away
+// from the server may be a proxy's login page for a moment, so it is confirmed
+// like any other refusal.
 func judgeNoResponse(x transport.Exchange) transport.Judgement {
 	var cert *transport.CertificateError
 	var redirect *transport.RedirectError
@@ -97,7 +99,7 @@ func judgeNoResponse(x transport.Exchange) transport.Judgement {
 	case errors.As(x.Err, &cert):
 		return transport.Judgement{Class: transport.Confirm, Times: 2, Err: &APIError{Class: Untrusted, Err: x.Err}}
 	case errors.As(x.Err, &redirect):
-		return transport.Judgement{Class: transport.Confirm, Times: 2, Err: &APIError{Class: Misdirected, Err: x.Err}}
+		return transport.Judgement{Class: transport.Confirm, Err: &APIError{Class: Misdirected, Err: x.Err}}
 	}
 	return transport.Judgement{Class: transport.Transient, Err: &APIError{Class: Exhausted, Err: x.Err}}
 }
@@ -149,13 +151,13 @@ func (c *Client) note(resp *http.Response) {
 	defer c.mu.Unlock()
 	c.version, c.seen = Version(version), true
 	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		c.skew = skew(c.skew, at, time.Now())
+		c.skew = skew(at, time.Now())
 	}
 }
 
 // skew returns the difference to the server's clock. Date counts whole
 // seconds, so a difference of under two seconds is none.
-func skew(_ time.Duration, server, local time.Time) time.Duration {
+func skew(server, local time.Time) time.Duration {
 	d := server.Sub(local)
 	if d > -2*time.Second && d < 2*time.Second {
 		return 0
@@ -168,6 +170,8 @@ func (c *Client) sawVersion() bool {
 	defer c.mu.Unlock()
 	return c.seen
 }
+
+var errUnhealthy = errors.New("while its database is not healthy") //nolint:gochecknoglobals // a sentinel
 
 // healthy asks the server whether its database answers: while it does not, a
 // 401 or 404 means nothing. Only the documented 500 counts; whatever else
@@ -185,7 +189,7 @@ func (c *Client) healthy(ctx context.Context) error {
 	defer resp.Body.Close()                                      //nolint:errcheck // only the status matters
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // lets the connection be reused
 	if resp.StatusCode == http.StatusInternalServerError {
-		return errors.New("the server's database is not healthy")
+		return errUnhealthy
 	}
 	return nil
 }

@@ -115,11 +115,15 @@ func (c *Client) write(ctx context.Context, op string, path []string, body any) 
 }
 
 // Start starts a manual pipeline of branch's head as the forge sees it. The
-// row is nil when everything was filtered out.
+// row is nil when everything was filtered out. A 204 that does not say so is
+// Doubtful: the server also answers it when a row was made and went wrong.
 // Source: POST /api/repos/{id}/pipelines; 204 with Pipeline-Filtered.
 func (c *Client) Start(ctx context.Context, id RepoID, branch string) (*Pipeline, error) {
-	row, _, err := c.write(ctx, "a manual pipeline of "+branch, pipelines(id),
-		map[string]any{"branch": branch, "variables": map[string]string{}})
+	op := "a manual pipeline of " + branch
+	row, resp, err := c.write(ctx, op, pipelines(id), map[string]any{"branch": branch, "variables": map[string]string{}})
+	if err == nil && row == nil && resp.Header.Get("Pipeline-Filtered") != "true" {
+		return nil, &APIError{Op: op, Class: Doubtful, Status: http.StatusNoContent, Err: errors.New("without the new pipeline")}
+	}
 	return row, err
 }
 

@@ -2,6 +2,7 @@ package woodpecker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,7 +11,7 @@ import (
 
 func checkRepo(r Repo) error {
 	if r.ID <= 0 || r.FullName == "" {
-		return fmt.Errorf("a repository without an id or a name")
+		return errors.New("a repository without an id or a name")
 	}
 	return nil
 }
@@ -43,15 +44,28 @@ func (c *Client) Permissions(ctx context.Context, id RepoID) (Permissions, error
 }
 
 // User returns the token's owner. Reads of public repositories succeed with a
-// bad token; this call does not.
+// bad token; this call does not. It is asked once per Client: a token that is
+// renewed later belongs to the same user.
 // Source: GET /api/user.
 func (c *Client) User(ctx context.Context) (User, error) {
-	return get(ctx, c, "the token's user", api("user"), nil, func(u User) error {
+	c.mu.Lock()
+	u := c.user
+	c.mu.Unlock()
+	if u.Login != "" {
+		return u, nil
+	}
+	u, err := get(ctx, c, "the token's user", api("user"), nil, func(u User) error {
 		if u.Login == "" {
-			return fmt.Errorf("a user without a login")
+			return errors.New("a user without a login")
 		}
 		return nil
 	})
+	if err == nil {
+		c.mu.Lock()
+		c.user = u
+		c.mu.Unlock()
+	}
+	return u, err
 }
 
 // UserRepos returns the active repositories the user may push to whose last
@@ -84,8 +98,11 @@ func (c *Client) Healthz(ctx context.Context) error {
 	return err
 }
 
-// Queue returns the server's work queue; it needs an administrator's token.
+// Queue returns the server's work queue; it needs an administrator's token. It
+// is asked once, also after a refusal: nobody depends on it.
 // Source: GET /api/queue/info.
 func (c *Client) Queue(ctx context.Context) (Queue, error) {
-	return get[Queue](ctx, c, "the queue", api("queue", "info"), nil, nil)
+	var q Queue
+	err := c.askOnce(ctx, request{op: "the queue", method: http.MethodGet, path: api("queue", "info"), decode: into(&q, nil)})
+	return q, err
 }

@@ -19,6 +19,7 @@ import (
 type frame struct {
 	event   string
 	data    []byte
+	lines   int  // that data was made of
 	ping    bool // a comment line: a sign of life
 	tooLong bool // an event over the limit: its data is dropped
 }
@@ -64,7 +65,7 @@ func frames(body io.Reader, f func(frame) error) error {
 				if cur.tooLong {
 					break
 				}
-				if some && cur.data != nil {
+				if cur.lines++; cur.lines > 1 {
 					cur.data = append(cur.data, '\n')
 				}
 				cur.data, some = append(cur.data, value...), true
@@ -99,8 +100,8 @@ func readLine(r *bufio.Reader, limit int) (line []byte, long bool, err error) {
 }
 
 // StreamEvent is what the event stream tells. It is a hint that a read is
-// worth while, never a verdict: events are unordered, can be lost and are not
-// replayed.
+// worth while, never a verdict (ADR 0025): events are unordered, can be lost and
+// are not replayed.
 type StreamEvent struct {
 	Ping     bool      // the connection lives; the first one comes before the subscription
 	TooLong  bool      // an event over the size limit was skipped: something happened
@@ -160,9 +161,8 @@ func (c *Client) openStream(ctx context.Context, op string, path []string) (io.R
 	}
 	c.note(resp)
 	if resp.StatusCode != http.StatusOK || mediaType(resp) != "text/event-stream" {
-		return nil, errors.Join(
-			&APIError{Op: op, Class: Exhausted, Status: resp.StatusCode, Err: fmt.Errorf("%s instead of an event stream", orNone(mediaType(resp)))},
-			resp.Body.Close())
+		_ = resp.Body.Close()
+		return nil, &APIError{Op: op, Class: Exhausted, Status: resp.StatusCode, Err: fmt.Errorf("%s instead of an event stream", orNone(mediaType(resp)))}
 	}
 	return resp.Body, nil
 }

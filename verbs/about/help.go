@@ -16,7 +16,7 @@ type codesResult struct {
 	ExitCodes []Code `json:"exit_codes"`
 }
 
-func (r *codesResult) Text(width int, color bool) []string {
+func (r *codesResult) Text(_ int, color bool) []string {
 	var rows [][]ui.Span
 	for _, c := range r.ExitCodes {
 		rows = append(rows, []ui.Span{ui.T(ui.Strong, fmt.Sprint(c.Code)), ui.T(ui.Plain, c.Name), ui.T(ui.Plain, c.Meaning)})

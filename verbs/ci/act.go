@@ -55,6 +55,7 @@ func newAct(d Deps, s verb.Spec, do func(ctx context.Context, o *actOptions, s *
 				return done{}, err
 			case out.Row == nil || out.Err != nil:
 				p := o.phrase(c, s)
+				p.resume = func(int64) string { return verb.Again(c) }
 				return done{}, fault.New(kindOf(out), out.Reason, p.next(out)).From(out.Err)
 			}
 			return do(ctx, o, s, out)
@@ -78,6 +79,13 @@ func (o *actOptions) run(c *cobra.Command, act func(context.Context, *session, *
 	if err := o.check(c); err != nil {
 		return o.refuse(err, nil, o.kind)
 	}
+	if !o.watch {
+		for _, name := range []string{"appear-timeout", "fail-fast", "workflow", "ignore-workflow", "log-lines", "heartbeat"} {
+			if c.Flags().Changed(name) {
+				return o.refuse(fault.Usagef(c.CommandPath()+" --help", "--%s needs --watch", name), nil, o.kind)
+			}
+		}
+	}
 	timeout := o.Flags.Timeout
 	if o.watch && !c.Flags().Changed("timeout") {
 		timeout = watchTimeout
@@ -87,11 +95,11 @@ func (o *actOptions) run(c *cobra.Command, act func(context.Context, *session, *
 	tell := newTeller(o.IO)
 	s, err := o.openFor(ctx, c, tell)
 	if err != nil {
-		return o.refuse(endOf(ctx, err), s, o.kind)
+		return o.refuse(ended(ctx, c, s, err), s, o.kind)
 	}
 	got, err := act(ctx, s, tell)
 	if err != nil {
-		e := o.refused(c, s, endOf(ctx, err))
+		e := o.refused(ctx, c, s, err)
 		r := failure(o.kind, e, s, s.target)
 		var w *pipeline.WriteError
 		if errors.As(err, &w) && w.Row != nil {
@@ -147,10 +155,10 @@ func (o *actOptions) openFor(ctx context.Context, c *cobra.Command, tell *teller
 }
 
 // refused words a write that did not happen.
-func (o *actOptions) refused(c *cobra.Command, s *session, err error) *fault.Error {
+func (o *actOptions) refused(ctx context.Context, c *cobra.Command, s *session, err error) *fault.Error {
 	var w *pipeline.WriteError
 	if !errors.As(err, &w) {
-		return explain(err, o.Flags.Repo)
+		return explain(ended(ctx, c, s, err), o.Flags.Repo)
 	}
 	p := o.phrase(c, s)
 	status := p.command("list")
@@ -173,6 +181,10 @@ func (o *actOptions) refused(c *cobra.Command, s *session, err error) *fault.Err
 	case pipeline.Unclear:
 		e.Kind, e.What = fault.Unreachable, w.Op+" may or may not have taken effect"
 		e.Why = w.Text
+		var sig *fault.Signal
+		if errors.As(context.Cause(ctx), &sig) {
+			e.Kind = sig.Kind()
+		}
 	}
 	return e
 }

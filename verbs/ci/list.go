@@ -83,7 +83,7 @@ func runList(ctx context.Context, c *cobra.Command, o *listOptions) error {
 	tell := newTeller(o.IO)
 	s, rows, err := o.fetch(ctx, c, tell)
 	if err != nil {
-		e := explain(endOf(ctx, err), o.Flags.Repo)
+		e := explain(ended(ctx, c, s, err), o.Flags.Repo)
 		return verb.Finish(o.IO, &listResult{Header: verbHeader(listKind, e), Pipelines: []listRow{}}, e.Kind, e)
 	}
 	tell.quietNote(s.warning)
@@ -93,8 +93,11 @@ func runList(ctx context.Context, c *cobra.Command, o *listOptions) error {
 		Repo:      &repoJSON{s.target.Repo.ID, s.target.Repo.FullName},
 		Pipelines: []listRow{},
 	}
-	if len(rows) == 0 {
+	switch len(rows) {
+	case 0:
 		r.Reason = "no pipelines"
+	case 1:
+		r.Reason = "1 pipeline"
 	}
 	now := s.conn.Client.Now()
 	table := make([][]ui.Line, 0, len(rows))
@@ -166,7 +169,7 @@ func (o *listOptions) fetch(ctx context.Context, c *cobra.Command, tell *teller)
 	}
 	s := &session{}
 	if err := o.locate(ctx, s, repo, asked{}, false, tell.reporter()); err != nil {
-		return nil, nil, err
+		return s, nil, err
 	}
 	rows, err := pipeline.Newest(ctx, s.conn.Client, s.target.Repo.ID, woodpecker.ListOptions{PerPage: listRows, Branch: o.branch, Events: events})
 	return s, rows, err

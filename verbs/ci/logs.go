@@ -102,15 +102,16 @@ func runLogs(ctx context.Context, c *cobra.Command, o *logsOptions) error {
 	}
 	s, err := o.open(ctx, c, o.arg, o.target, false, tell.reporter())
 	if err != nil {
-		return o.end(r, explain(endOf(ctx, err), o.Flags.Repo))
+		return o.end(r, explain(ended(ctx, c, s, err), o.Flags.Repo))
 	}
 	tell.quietNote(s.warning)
 	r.Repo, r.Commit = &repoJSON{s.target.Repo.ID, s.target.Repo.FullName}, s.target.Commit
 	out, err := o.look(ctx, s, pipeline.Gate{})
 	if err != nil {
-		return o.end(r, explain(endOf(ctx, err), o.Flags.Repo))
+		return o.end(r, explain(ended(ctx, c, s, err), o.Flags.Repo))
 	}
 	p := o.phrase(c, s)
+	p.resume = func(int64) string { return verb.Again(c) }
 	r.subject = subject(s.target.Repo.FullName, out.Row, r.Commit)
 	if out.Row == nil || out.Err != nil {
 		e := fault.New(kindOf(out), out.Reason, p.next(out)).From(out.Err)
@@ -135,8 +136,9 @@ func runLogs(ctx context.Context, c *cobra.Command, o *logsOptions) error {
 	case errors.As(err, &none):
 		return o.end(r, fault.New(fault.Absent, none.Error(), p.command("status", "--number", itoa(row.Number))))
 	default:
-		e := explain(endOf(ctx, err), o.Flags.Repo)
-		if k := fault.KindOf(endOf(ctx, err)); k == fault.Interrupted || k == fault.Terminated || k == fault.Timeout {
+		e := explain(ended(ctx, c, s, err), o.Flags.Repo)
+		if ctx.Err() != nil {
+			e.What = "the logs were not printed to their end: " + endWords(e.Kind)
 			words := []string{"logs", "--number", itoa(row.Number)}
 			if o.step != "" {
 				words = append(words, "--step", o.step)
@@ -168,7 +170,7 @@ func (o *logsOptions) end(r *logsResult, e *fault.Error) error {
 // or into the result.
 func (o *logsOptions) print(ctx context.Context, s *session, row woodpecker.Pipeline, r *logsResult) (woodpecker.Pipeline, error) {
 	refs, err := pipeline.Select(row, o.step, o.failed)
-	if err != nil && !(o.follow && len(row.Workflows) == 0) {
+	if err != nil && (!o.follow || len(row.Workflows) > 0) {
 		return row, err
 	}
 	prefixed := len(refs) > 1 || o.follow && o.step == ""

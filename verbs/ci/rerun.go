@@ -8,6 +8,7 @@ import (
 
 	"homelab/pkg/fault"
 	"homelab/pkg/pipeline"
+	"homelab/pkg/ui"
 	"homelab/pkg/woodpecker"
 	"homelab/verbs/verb"
 )
@@ -29,7 +30,7 @@ answer the server is looked at before anything is sent again.`,
 		}
 		if row.Status == woodpecker.Error && len(row.Workflows) == 0 {
 			o.IO.Event("note", map[string]string{"text": noFileStored})
-			newTeller(o.IO).say("note: " + noFileStored)
+			o.IO.Note(ui.L("note: " + noFileStored))
 		}
 		made, err := pipeline.RestartRow(ctx, s.conn.Client, s.target.Repo.ID, row)
 		if err != nil {

@@ -201,6 +201,12 @@ func viewOutcome(kind string, o pipeline.Outcome, s *session, next string) *Resu
 
 // subject names what a result speaks of: "ada/app #57 (41bdff3)".
 func subject(repo string, row *woodpecker.Pipeline, commit string) string {
+	if repo == "" && row == nil {
+		if commit == "" {
+			return ""
+		}
+		return "commit " + pipeline.Short(commit)
+	}
 	out := repo
 	if row != nil {
 		out += " #" + itoa(row.Number)

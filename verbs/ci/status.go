@@ -59,15 +59,15 @@ func runStatus(ctx context.Context, c *cobra.Command, o *statusOptions) error {
 	tell := newTeller(o.IO)
 	s, err := o.open(ctx, c, o.arg, o.target, false, tell.reporter())
 	if err != nil {
-		return o.refuse(endOf(ctx, err), s, statusKind)
+		return o.refuse(ended(ctx, c, s, err), s, statusKind)
 	}
 	out, err := o.look(ctx, s, pipeline.Gate{Only: o.only, Ignore: o.ignore})
 	if err != nil {
-		return o.refuse(endOf(ctx, err), s, statusKind)
+		return o.refuse(ended(ctx, c, s, err), s, statusKind)
 	}
 	tell.quietNote(s.warning)
 	p := o.phrase(c, s)
-	p.resume = func(int64) string { return p.command("status", o.arg) }
+	p.resume = func(int64) string { return verb.Again(c) }
 	next := p.next(out)
 	k := kindOf(out)
 	return verb.Finish(o.IO, viewOutcome(statusKind, out, s, next), k, told(k, out, next))

@@ -35,24 +35,17 @@ func (t *teller) reporter() Reporter {
 		},
 		Recovered: func(after time.Duration) {
 			t.io.Event("recovered", map[string]float64{"after": after.Seconds()})
-			t.say("recovered after " + ui.Duration(after))
+			text := "recovered"
+			if after >= time.Second {
+				text += " after " + ui.Duration(after)
+			}
+			t.say(text)
 		},
 	}
 }
 
-// say tells something that is no change, wherever the story goes.
-func (t *teller) say(text string) {
-	t.mu.Lock()
-	story := t.story
-	t.mu.Unlock()
-	if story == nil {
-		story = t.io.Story(context.Background(), nil) //nolint:contextcheck // it only prints this line
-		story.Note(ui.L(text))
-		story.Close()
-		return
-	}
-	story.Note(ui.L(text))
-}
+// say tells something that is no change, before, during and after the story.
+func (t *teller) say(text string) { t.io.Note(ui.L(text)) }
 
 func (t *teller) note(text string) {
 	t.io.Event("note", map[string]string{"text": ui.Clean(text)})

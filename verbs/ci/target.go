@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -211,8 +212,7 @@ func (d Deps) checkout(ctx context.Context) (*git.Repo, error) {
 		return nil, context.Cause(ctx)
 	}
 	e := fault.New(fault.Usage, ui.Clean(err.Error()), "").From(err)
-	var own *git.OwnershipError
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*git.OwnershipError](err); ok {
 		e.Next = own.Advice()
 	}
 	return nil, e
@@ -235,7 +235,7 @@ func given(flag string, a asked) ([]pipeline.Candidate, error) {
 		}
 		return []pipeline.Candidate{{Origin: "--repo", ID: woodpecker.RepoID(id)}}, nil
 	}
-	for _, part := range strings.Split(flag, "/") {
+	for part := range strings.SplitSeq(flag, "/") {
 		if part == "" || part == "." || part == ".." || !strings.Contains(flag, "/") {
 			return nil, fault.Usagef("", "--repo %s is not OWNER/NAME and no id", ui.Clean(flag))
 		}
@@ -300,12 +300,7 @@ func fromRemotes(ctx context.Context, repo *git.Repo, preferred string) ([]pipel
 }
 
 func knownEvent(e woodpecker.Event) bool {
-	for _, k := range woodpecker.Events() {
-		if k == e {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(woodpecker.Events(), e)
 }
 
 func eventNames() string {
@@ -349,8 +344,7 @@ func explain(err error, repoFlag string) *fault.Error {
 }
 
 func serverWords(err error) string {
-	var api *woodpecker.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*woodpecker.APIError](err); ok {
 		return api.Words()
 	}
 	if err != nil {

@@ -118,7 +118,7 @@ func (v view) tree(room int, now time.Time) []ui.Line {
 				}
 			}
 		}
-		counts := map[woodpecker.Status]int{}
+		counts := make(map[woodpecker.Status]int)
 		for _, w := range flows {
 			if !slices.ContainsFunc(listed, func(l woodpecker.Workflow) bool { return l.ID == w.ID }) {
 				counts[w.State]++

@@ -2,6 +2,7 @@ package ci
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,10 +61,8 @@ func (o *watchOptions) check(c *cobra.Command) error {
 	case o.heartbeat < 0:
 		return fault.Usagef(help, "--heartbeat must not be negative")
 	}
-	for _, n := range append(append([]string{}, o.only...), o.ignore...) {
-		if n == "" {
-			return fault.Usagef(help, "a workflow's name is empty")
-		}
+	if slices.Contains(o.only, "") || slices.Contains(o.ignore, "") {
+		return fault.Usagef(help, "a workflow's name is empty")
 	}
 	return nil
 }
@@ -103,7 +102,7 @@ func runWatch(ctx context.Context, c *cobra.Command, o *watchOptions) error {
 	tell := newTeller(o.IO)
 	s, err := o.open(ctx, c, o.arg, o.target, false, tell.reporter())
 	if err != nil {
-		return o.refuse(endOf(ctx, err), s, watchKind)
+		return o.refuse(ended(ctx, c, s, err), s, watchKind)
 	}
 	return o.follow(ctx, c, s, tell, watchKind)
 }
@@ -130,7 +129,7 @@ func (o *watchOptions) follow(ctx context.Context, c *cobra.Command, s *session,
 }
 
 // resume returns the command that goes on with this watch, pinned to the row
-// where there is one, with every flag that matters.
+// where there is one, with every flag that matters (ADR 0022).
 func (o *watchOptions) resume(c *cobra.Command, s *session, number int64) string {
 	words := []string{"homelab", "ci", "watch"}
 	switch {
@@ -180,15 +179,6 @@ func (d Deps) phrase(c *cobra.Command, s *session) phrase {
 			return ui.Command(append([]string{"homelab", "ci", "watch", "--number", itoa(number)}, d.carry(c, s)...)...)
 		},
 	}
-}
-
-// endOf returns what ended ctx, if something did: a signal or the deadline
-// explains more than what they broke off.
-func endOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // refuse ends a run that could not look at a pipeline.

@@ -1,6 +1,7 @@
 package verb
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,4 +88,32 @@ func (f *Flags) Carried(c *cobra.Command) []string {
 		out = append(out, "--insecure-http")
 	}
 	return out
+}
+
+// Again returns c's command line as it was given, without what only says how
+// to print: the command that does the same once more.
+func Again(c *cobra.Command) string {
+	words := append(strings.Fields(c.CommandPath()), c.Flags().Args()...)
+	c.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "json", "jsonl", "quiet", "verbose", "color":
+			return
+		}
+		switch v := f.Value.(type) {
+		case pflag.SliceValue:
+			for _, x := range v.GetSlice() {
+				words = append(words, "--"+f.Name, x)
+			}
+		default:
+			if f.Value.Type() == "bool" {
+				words = append(words, "--"+f.Name+"="+f.Value.String())
+				if f.Value.String() == "true" {
+					words[len(words)-1] = "--" + f.Name
+				}
+				return
+			}
+			words = append(words, "--"+f.Name, f.Value.String())
+		}
+	})
+	return ui.Command(words...)
 }

@@ -36,16 +36,17 @@ func (f *Failure) Line(subject string) string { return Line(&f.Header, subject) 
 
 // Exit ends a run with a result that was printed already: it carries the exit
 // code and nothing to tell.
-type Exit struct{ Kind fault.Kind }
+type Exit struct{ Kind fault.Kind } //nolint:errname // it is an error in form only
 
 func (e *Exit) Error() string { return "exit " + string(e.Kind) }
 
 // Finish prints r, tells e on stderr when there is something to tell, and
 // returns what decides the exit code. Where stdout and stderr are one
-// terminal, the result line says it all and the error is not told twice.
+// terminal, the result line says it all and the error is not told twice
+// (ADR 0021).
 func Finish(io *ui.Streams, r ui.Result, kind fault.Kind, e *fault.Error) error {
 	r.Head().ExitCode = kind.Code()
-	if e != nil && !(io.OutTTY && io.ErrTTY && io.Settings().Mode == ui.Text) {
+	if e != nil && (!io.OutTTY || !io.ErrTTY || io.Settings().Mode != ui.Text) {
 		defer io.Error(e)
 	}
 	if err := io.Finish(r); err != nil {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,10 @@ func New(s Spec, run func(c *cobra.Command, args []string) error) *cobra.Command
 		check = NoArgs
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
+		if slices.Contains(args, "") {
+			// A script's unset variable must not come to mean the default.
+			return fault.Usagef(c.CommandPath()+" --help", "%s: an argument is empty", c.CommandPath())
+		}
 		if err := check(args); err != nil {
 			return fault.Usagef(c.CommandPath()+" --help", "%s %v", c.CommandPath(), err)
 		}
@@ -107,6 +112,7 @@ func Group(use, short, long string) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
 	}
 	c.Args = cobra.ArbitraryArgs
+	c.SuggestionsMinimumDistance = 2
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return c.Help()
@@ -147,8 +153,7 @@ func Bound(ctx context.Context, timeout time.Duration) (context.Context, context
 // Fault returns err as a *fault.Error, so that it can be told: an ended
 // context's cause, an *fault.Error as it is, anything else a bug.
 func Fault(err error) *fault.Error {
-	var e *fault.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*fault.Error](err); ok {
 		return e
 	}
 	return fault.New(fault.KindOf(err), err.Error(), "").From(err)

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"homelab/pkg/ui"
+	"homelab/verbs/verb"
+)
+
+// Every command line the README prints is one the program takes: the verb
+// exists, and so does each of its flags.
+func TestReadmeCommands(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^[ $-]*(?:.*next: )?homelab +([a-z][^|<\n]*)`).FindAllStringSubmatch(string(text), -1)
+	if len(lines) < 8 {
+		t.Fatalf("found %d command lines: the pattern goes wrong", len(lines))
+	}
+	for _, m := range lines {
+		words := strings.Fields(m[1])
+		a := &app{process: process{streams: &ui.Streams{}}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
+		c, rest, err := a.root().Find(words)
+		if err != nil {
+			t.Errorf("homelab %s: %v", m[1], err)
+			continue
+		}
+		if _, ok := verb.InfoOf(c); !ok {
+			t.Errorf("homelab %s: %q is no verb", m[1], c.CommandPath())
+			continue
+		}
+		if err := c.ParseFlags(rest); err != nil {
+			t.Errorf("homelab %s: %v", m[1], err)
+			continue
+		}
+		if err := c.ValidateArgs(c.Flags().Args()); err != nil {
+			t.Errorf("homelab %s: %v", m[1], err)
+		}
+	}
+}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"homelab/internal/lab"
+	"homelab/pkg/fault"
+	"homelab/pkg/ui"
+	"homelab/verbs/about"
+	"homelab/verbs/verb"
+)
+
+// check is what holds for every run, whatever it was asked and however it
+// ended: one result on stdout, in the form that was asked for; nothing that
+// acts on a terminal; no secret; a next command that can be pasted.
+func (a *attempt) check() error {
+	var errs []error
+	all := append(bytes.Clone(a.out), a.err...)
+	if a.term != nil {
+		all = a.term.Raw()
+	}
+	errs = append(errs, noSecrets(all), a.harmless())
+	if !a.free() {
+		errs = append(errs, a.oneResult())
+	}
+	errs = append(errs, a.errorsAreShort())
+	return errors.Join(errs...)
+}
+
+func (a *attempt) has(flag string) bool { return slices.Contains(a.args, flag) }
+
+// path returns the words of the command line up to the first that is no verb.
+func (a *attempt) path() string {
+	var out []string
+	for _, w := range a.args[1:] {
+		if strings.HasPrefix(w, "-") || len(out) == 2 {
+			break
+		}
+		out = append(out, w)
+	}
+	return strings.Join(out, " ")
+}
+
+// free tells the runs whose stdout is for people and has no form: help, and
+// what a shell asks while somebody types.
+func (a *attempt) free() bool {
+	p := a.path()
+	helps := a.has("--help") || a.has("-h") || p == "" || p == "ci" || p == "help" || strings.HasPrefix(p, "help ") && p != "help exit-codes"
+	return strings.HasPrefix(p, "__complete") || helps && a.code == 0
+}
+
+// noSecrets finds a canary, plain or encoded.
+func noSecrets(p []byte) error {
+	if i := bytes.Index(bytes.ToLower(p), []byte("canary")); i >= 0 {
+		return fmt.Errorf("a secret is shown: %q", p[max(0, i-40):min(len(p), i+40)])
+	}
+	for _, s := range []string{lab.Token, lab.Variable} {
+		for shift := range 3 {
+			// A secret inside a longer text is encoded in one of three ways.
+			enc := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + s))
+			if core := enc[4 : len(enc)-4]; bytes.Contains(p, []byte(core)) {
+				return errors.New("a secret is shown in base64")
+			}
+		}
+	}
+	return nil
+}
+
+// harmless finds what would act on a terminal. Our own colours are allowed
+// where they were asked for, and what moves the live view on one.
+func (a *attempt) harmless() error {
+	if a.has("--raw") {
+		return nil
+	}
+	text := string(a.out) + string(a.err)
+	own := ""
+	if a.term != nil {
+		text = strings.ReplaceAll(string(a.term.Raw()), "\r", "")
+		own = `\x1b\[[0-9;]*m|\x1b\[\?(?:2026|25|7)[hl]|\x1b\[[0-9]*[ABJKG]|\x1b[78]`
+	} else if a.has("always") || a.has("--color=always") {
+		own = `\x1b\[[0-9;]*m`
+	}
+	if own != "" {
+		text = regexp.MustCompile(own).ReplaceAllString(text, "")
+	}
+	if !utf8.ValidString(text) {
+		return errors.New("the output is not UTF-8")
+	}
+	for i, r := range text {
+		bidi := r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f || r == 0x061c
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || bidi {
+			return fmt.Errorf("the output has %U: %q", r, text[max(0, i-30):min(len(text), i+30)])
+		}
+	}
+	return nil
+}
+
+// errorsAreShort: what went wrong takes three lines at most.
+func (a *attempt) errorsAreShort() error {
+	n := 0
+	for line := range strings.Lines(string(a.err)) {
+		switch {
+		case strings.HasPrefix(line, "homelab: "):
+			n++
+		case strings.HasPrefix(line, "  why:  "), strings.HasPrefix(line, "  next: "):
+		case a.has("--quiet") || a.has("-q"):
+			if !a.has("-v") && !a.has("--verbose") {
+				return fmt.Errorf("--quiet, and a story all the same: %q", line)
+			}
+		}
+	}
+	if n > 1 {
+		return errors.New("the error is told more than once")
+	}
+	return nil
+}
+
+// head is what every result has.
+type head struct {
+	Type     string   `json:"type"`
+	Kind     string   `json:"kind"`
+	Verdict  string   `json:"verdict"`
+	ExitCode *int     `json:"exit_code"`
+	Reason   string   `json:"reason"`
+	Next     *string  `json:"next"`
+	Elapsed  *float64 `json:"elapsed"`
+}
+
+func headOf(object []byte) (head, error) {
+	var h head
+	err := json.Unmarshal(object, &h)
+	return h, err
+}
+
+func (a *attempt) oneResult() error {
+	switch {
+	case a.term != nil:
+		return a.oneLine(stripped(a.term.Raw()))
+	case a.has("--json"):
+		return a.object(a.out, false)
+	case a.has("--jsonl"):
+		lines := bytes.Split(bytes.TrimSuffix(a.out, []byte("\n")), []byte("\n"))
+		for i, l := range lines {
+			var e struct{ Type, Time string }
+			if err := json.Unmarshal(l, &e); err != nil {
+				return fmt.Errorf("no JSON: %q", l)
+			}
+			if e.Type == "" || e.Time == "" || (e.Type == "result") != (i == len(lines)-1) {
+				return fmt.Errorf("event %d of %d is of type %q at %q", i+1, len(lines), e.Type, e.Time)
+			}
+		}
+		return a.object(lines[len(lines)-1], true)
+	}
+	return a.oneLine(string(a.out))
+}
+
+// stripped is what a terminal got, without what moves things on it.
+func stripped(raw []byte) string {
+	text := regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]`).ReplaceAllString(string(raw), "")
+	return strings.ReplaceAll(text, "\r", "")
+}
+
+// object checks one JSON result.
+func (a *attempt) object(p []byte, event bool) error {
+	if !event && (bytes.Count(p, []byte("\n")) != 1 || !bytes.HasSuffix(p, []byte("}\n"))) {
+		return fmt.Errorf("stdout is not one line with one object: %q", p)
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(p, &keys); err != nil {
+		return fmt.Errorf("the result is no JSON: %w", err)
+	}
+	for _, k := range []string{"kind", "verdict", "exit_code", "reason", "next", "elapsed"} {
+		if _, ok := keys[k]; !ok {
+			return fmt.Errorf("the result has no %s", k)
+		}
+	}
+	h, err := headOf(p)
+	switch {
+	case err != nil:
+		return err
+	case h.ExitCode == nil || *h.ExitCode != a.code:
+		return fmt.Errorf("exit_code %s, and the exit code %d", keys["exit_code"], a.code)
+	case h.Kind == "" || h.Verdict == "" || h.Reason == "":
+		return fmt.Errorf("kind %q, verdict %q, reason %q", h.Kind, h.Verdict, h.Reason)
+	case h.Elapsed == nil || *h.Elapsed < 0:
+		return errors.New("elapsed is missing or negative")
+	}
+	if err := fits(h.Verdict, a.code); err != nil {
+		return err
+	}
+	if h.Next != nil {
+		return pasteable(*h.Next)
+	}
+	return nil
+}
+
+// fits says whether a run with that verdict may end with that code. Words
+// that are not a verdict of a pipeline are names of exit codes.
+func fits(verdict string, code int) error {
+	want := map[string][]int{
+		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
+		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
+		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0},
+	}
+	for _, row := range fault.Table() {
+		if _, known := want[row.Name]; !known {
+			want[row.Name] = []int{row.Code}
+		}
+	}
+	if !slices.Contains(want[verdict], code) {
+		return fmt.Errorf("verdict %q with exit code %d", verdict, code)
+	}
+	return nil
+}
+
+// oneLine checks the text form: of a verb with a verdict one line, of one that
+// prints something else that, and one line when there is nothing of it.
+func (a *attempt) oneLine(out string) error {
+	results := 0
+	last := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" && a.term != nil {
+			continue
+		}
+		last = line
+		if word, _, ok := strings.Cut(line, ": "); ok && fits(word, a.code) == nil {
+			results++
+		}
+	}
+	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor"}, a.path()) ||
+		strings.HasPrefix(a.path(), "completion")
+	switch {
+	case last == "" && !(payload && a.code == 0):
+		return errors.New("stdout has no result")
+	case payload && a.code == 0:
+		return nil
+	case results != 1:
+		return fmt.Errorf("stdout has %d results: %q", results, out)
+	case a.term == nil && !payload && strings.Count(out, "\n") != 1:
+		return fmt.Errorf("stdout is not one line: %q", out)
+	}
+	if word, _, _ := strings.Cut(last, ": "); fits(word, a.code) != nil && a.term == nil {
+		return fmt.Errorf("the last line is no result: %q", last)
+	}
+	if _, next, ok := strings.Cut(last, "; next: "); ok && a.term == nil {
+		return pasteable(next)
+	}
+	return nil
+}
+
+// pasteable says whether a printed command would be understood.
+func pasteable(next string) error {
+	words := split(next)
+	if len(words) == 0 || strings.Contains(next, "\n") {
+		return fmt.Errorf("the next command is %q", next)
+	}
+	if words[0] != "homelab" {
+		return nil
+	}
+	if strings.HasSuffix(next, "--help") {
+		return nil
+	}
+	c, rest, err := tree().Find(words[1:])
+	if err != nil {
+		return fmt.Errorf("the next command %q: %w", next, err)
+	}
+	if err := c.ParseFlags(rest); err != nil {
+		return fmt.Errorf("the next command %q: %w", next, err)
+	}
+	if _, ok := verb.InfoOf(c); !ok {
+		return fmt.Errorf("the next command %q is no verb", next)
+	}
+	if err := c.ValidateArgs(c.Flags().Args()); err != nil {
+		return fmt.Errorf("the next command %q: %w", next, err)
+	}
+	return nil
+}
+
+// verbs lists the tree as the manifest does.
+func verbs() []about.Verb { return about.Verbs(tree()) }
+
+// tree builds the command tree of a process that has nothing.
+func tree() *cobra.Command {
+	streams, _, _ := ui.Test("")
+	a := &app{process: process{streams: streams}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
+	return a.root()
+}

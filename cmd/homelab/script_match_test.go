@@ -1,0 +1,202 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"homelab/internal/golden"
+)
+
+// cmdSubset: "subset stdout|FILE WANT" proves that what WANT, a file or an
+// object right here, has is in the JSON as well: objects may have more keys,
+// lists must be as long. Of several lines the last is meant. A text that
+// begins and ends with a slash is a pattern.
+func cmdSubset(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: subset stdout|FILE WANT")
+	}
+	text := args[1]
+	if !strings.HasPrefix(text, "{") {
+		text = ts.ReadFile(text)
+	}
+	var want, got any
+	if err := json.Unmarshal([]byte(os.Expand(text, ts.Getenv)), &want); err != nil {
+		ts.Fatalf("want: %v", err)
+	}
+	if err := json.Unmarshal([]byte(source(ts, args[0])), &got); err != nil {
+		ts.Fatalf("got: %v", err)
+	}
+	if err := within(want, got, ""); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// source is the JSON a script speaks of: the last line of stdout or of a file
+// in the work directory.
+func source(ts *testscript.TestScript, name string) string {
+	text := ""
+	if name == "stdout" {
+		text = ts.ReadFile("stdout")
+	} else {
+		data, err := os.ReadFile(ts.Getenv("WORK") + "/" + name)
+		ts.Check(err)
+		text = string(data)
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+func within(want, got any, at string) error {
+	switch want := want.(type) {
+	case map[string]any:
+		m, ok := got.(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s is %v, not an object", at, got)
+		}
+		for k, v := range want {
+			x, ok := m[k]
+			if !ok {
+				return fmt.Errorf("%s.%s is missing", at, k)
+			}
+			if err := within(v, x, at+"."+k); err != nil {
+				return err
+			}
+		}
+		return nil
+	case []any:
+		l, ok := got.([]any)
+		if !ok || len(l) != len(want) {
+			return fmt.Errorf("%s is %v, not a list of %d", at, got, len(want))
+		}
+		for i, v := range want {
+			if err := within(v, l[i], fmt.Sprintf("%s[%d]", at, i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case string:
+		if len(want) > 1 && strings.HasPrefix(want, "/") && strings.HasSuffix(want, "/") {
+			s, ok := got.(string)
+			if m, err := regexp.MatchString(want[1:len(want)-1], s); !ok || err != nil || !m {
+				return fmt.Errorf("%s is %q and does not match %s", at, got, want)
+			}
+			return nil
+		}
+	}
+	if !reflect.DeepEqual(want, got) {
+		return fmt.Errorf("%s is %#v, not %#v", at, got, want)
+	}
+	return nil
+}
+
+// cmdJSONL: "jsonl TYPE..." proves that events of these types came in this
+// order, others may lie between; "jsonl only TYPE..." that no others came.
+func cmdJSONL(ts *testscript.TestScript, neg bool, args []string) {
+	var types []string
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		var e struct{ Type string }
+		ts.Check(json.Unmarshal([]byte(line), &e))
+		types = append(types, e.Type)
+	}
+	bad := ""
+	if len(args) > 0 && args[0] == "only" {
+		for _, t := range types {
+			if !slices.Contains(args[1:], t) {
+				bad = t
+			}
+		}
+	} else {
+		rest := types
+		for _, want := range args {
+			i := slices.Index(rest, want)
+			if i < 0 {
+				bad = want
+				break
+			}
+			rest = rest[i+1:]
+		}
+	}
+	if neg != (bad != "") {
+		ts.Fatalf("the events are %v (%s)", types, bad)
+	}
+}
+
+// cmdShape: "shape NAME [FILE]" compares the JSON on stdout with a golden file
+// after replacing what differs from run to run: times, durations, addresses.
+func cmdShape(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: shape NAME [FILE]")
+	}
+	from := "stdout"
+	if len(args) > 1 {
+		from = args[1]
+	}
+	var v any
+	ts.Check(json.Unmarshal([]byte(source(ts, from)), &v))
+	out, err := json.MarshalIndent(steady("", v), "", "  ")
+	ts.Check(err)
+	golden.Compare(worldOf(ts).t, "shape-"+args[0], append(out, '\n'))
+}
+
+// steady replaces what differs from run to run.
+func steady(key string, v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			v[k] = steady(k, x)
+		}
+		return v
+	case []any:
+		for i, x := range v {
+			v[i] = steady(key, x)
+		}
+		return v
+	case float64:
+		if key == "elapsed" || key == "seconds" {
+			return "SECONDS"
+		}
+	case string:
+		if _, err := time.Parse(time.RFC3339, v); err == nil {
+			return "TIME"
+		}
+		v = regexp.MustCompile(`\b\d+m?\d*s\b`).ReplaceAllString(v, "DURATION")
+		return regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(v, "ADDRESS")
+	}
+	return v
+}
+
+// cmdTTYFrame looks at the terminal of the last run: "ttyframe last TEXT" at
+// what it left behind, "ttyframe any TEXT" at everything that ever stood
+// there, both as patterns; "ttyframe fits" proves that no frame lost its first
+// line, "ttyframe golden NAME" compares what is left with a file.
+func cmdTTYFrame(ts *testscript.TestScript, neg bool, args []string) {
+	t := worldOf(ts).term
+	if t == nil || len(args) < 2 {
+		ts.Fatalf("usage: onpty ..., then ttyframe last|any PATTERN | golden NAME")
+	}
+	screens := []string{t.Screen()}
+	switch args[0] {
+	case "any":
+		screens = t.Frames()
+	case "golden":
+		text := regexp.MustCompile(`\b\d+m?\d*s\b`).ReplaceAllString(t.Screen(), "0s")
+		golden.CompareString(worldOf(ts).t, "screen-"+args[1], text+"\n")
+		return
+	}
+	re, err := regexp.Compile(`(?m)` + args[1])
+	ts.Check(err)
+	if neg == slices.ContainsFunc(screens, re.MatchString) {
+		ts.Fatalf("%s: the screen is\n%s", args[1], t.Screen())
+	}
+	if _, _, visible := t.Cursor(); !visible {
+		ts.Fatalf("the cursor was left hidden")
+	}
+}
