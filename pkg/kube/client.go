@@ -331,8 +331,12 @@ func (c *Cluster) read(ctx context.Context, q request, limit int64) (json.RawMes
 		b.Grow(int(n) + bytes.MinRead)
 	}
 	n, err := b.ReadFrom(io.LimitReader(res.Body, limit+1))
-	if err == nil && n > limit {
+	switch {
+	case err != nil:
+	case n > limit:
 		err = constError("the answer is too large")
+	case n == 0 && q.sub == "":
+		err = errCut
 	}
 	if err != nil {
 		return nil, c.broken(ctx, q, err)

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/transport"
 	"k8s.io/klog/v2"
 
 	"homelab/pkg/fault"
@@ -94,6 +96,12 @@ func Connect(o Options) (*Cluster, error) {
 	cfg.WrapTransport = func(rt http.RoundTripper) http.RoundTripper {
 		return &guard{next: rt, warn: c.warn, clock: &c.clock}
 	}
+	if file := cfg.BearerTokenFile; file != "" {
+		// client-go's own reading of it keeps a refused token for up to a minute.
+		cfg.BearerToken, cfg.BearerTokenFile = "", ""
+		cfg.WrapTransport = transport.Wrappers(cfg.WrapTransport,
+			transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
+	}
 	if e := cfg.ExecProvider; e != nil {
 		if err := installed(e, o.Path, context); err != nil {
 			return nil, err
@@ -149,15 +157,23 @@ func load(o Options) (cfg *rest.Config, context, namespace string, err error) {
 		return nil, "", "", fault.Usagef("kubectl config get-contexts", "the kubeconfig has no context %q", context).
 			Because("it has " + contexts(raw))
 	}
+	// clientcmd takes a missing user for an anonymous one.
+	chosen := raw.Contexts[context]
+	if _, found := raw.AuthInfos[chosen.AuthInfo]; !found && chosen.AuthInfo != "" {
+		return nil, "", "", invalid(context, fmt.Errorf("there is no user %q", chosen.AuthInfo))
+	}
+	if _, found := raw.Clusters[chosen.Cluster]; !found {
+		return nil, "", "", invalid(context, fmt.Errorf("there is no cluster %q", chosen.Cluster))
+	}
 	client := clientcmd.NewNonInteractiveClientConfig(*raw, context, &clientcmd.ConfigOverrides{}, nil)
 	if cfg, err = client.ClientConfig(); err != nil {
 		return nil, "", "", invalid(context, err)
 	}
-	return cfg, context, raw.Contexts[context].Namespace, nil
+	return cfg, context, chosen.Namespace, nil
 }
 
-// serviceAccount is the configuration of a pod. client-go reads the token anew
-// every minute and after a 401, as the kubelet rotates it.
+// serviceAccount is the configuration of a pod. The token is read anew every
+// minute and after a 401, as the kubelet rotates it.
 func serviceAccount(a ServiceAccount) (*rest.Config, string, string, error) {
 	dir := a.Dir
 	if dir == "" {

@@ -166,7 +166,7 @@ func (f *follower) list(ctx context.Context) error {
 	}
 	f.old = 0
 	f.highest = n
-	f.rv, f.listed, f.failures = rv, true, 0
+	f.rv, f.listed = rv, true
 	known := make(map[string]entry, len(items))
 	same := f.synced && len(items) == len(f.known)
 	for i := range items {
@@ -193,7 +193,6 @@ func (f *follower) get(ctx context.Context) error {
 	case !IsAbsent(err):
 		return err
 	}
-	f.failures = 0
 	known := map[string]entry{}
 	if len(items) == 1 {
 		e := entry{o.UID, o.ResourceVersion}
@@ -218,6 +217,7 @@ func (f *follower) poll(ctx context.Context, look func(context.Context) error) e
 	if err := look(ctx); err != nil {
 		return f.after(ctx, err)
 	}
+	f.failures = 0
 	f.tell(nil)
 	return poll.Sleep(ctx, time.Until(start.Add(pollGap)))
 }
@@ -287,8 +287,7 @@ func (f *follower) watch(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.As(err, &status) && status.expired():
-			f.listed = false
-			return nil
+			return f.expired(ctx, err, false)
 		case errors.As(err, &status) && status.Refused() && status.Code != http.StatusUnauthorized:
 			f.mode, f.refused = PollingList, err
 			return nil
@@ -304,11 +303,24 @@ func (f *follower) watch(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	var status *StatusError
+	healthy := heard || time.Since(start) >= sound
 	if errors.As(err, &status) && status.expired() {
-		f.listed = false
+		return f.expired(ctx, err, healthy)
+	}
+	return f.again(ctx, err, healthy)
+}
+
+// expired asks for a list, at once as long as that leads to working streams.
+func (f *follower) expired(ctx context.Context, err error, healthy bool) error {
+	f.listed = false
+	if healthy {
+		f.failures = 0
+	}
+	if f.failures++; f.failures <= relistAfter {
 		return nil
 	}
-	return f.again(ctx, err, heard || time.Since(start) >= sound)
+	f.tell(err)
+	return poll.Sleep(ctx, f.backoff())
 }
 
 // read takes events until the stream ends; nil is its regular end.
