@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -55,4 +56,78 @@ func fields(raw json.RawMessage) map[string]json.RawMessage {
 		return nil
 	}
 	return m
+}
+
+// writer is who last wrote the image of a gated container; nil when nobody is
+// known to have.
+func (a *assessor) writer() *Writer {
+	var last *Writer
+	for _, m := range a.t.Managers {
+		owns := len(a.gate.containers) == 0
+		for _, name := range m.Images {
+			owns = owns || slices.Contains(a.gate.containers, name)
+		}
+		if owns && !m.Time.IsZero() && (last == nil || m.Time.After(last.Time)) {
+			last = &Writer{Manager: orText(m.Name, "unknown"), Time: m.Time}
+		}
+	}
+	return last
+}
+
+// hints says what is known of who moves the image. None of it decides.
+func (a *assessor) hints() {
+	t := a.t
+	why := func(format string, args ...any) { a.v.Why = append(a.v.Why, fmt.Sprintf(format, args...)) }
+	value := func(key string) string { return orText(t.Annotations[key], t.Labels[key]) }
+
+	if policy := value("keel.sh/policy"); policy == "never" {
+		why("Keel is told never to update it (keel.sh/policy: never)")
+	} else if every, ok := keelInterval(value("keel.sh/pollSchedule")); policy != "" && ok && !a.c.Deadline.IsZero() && a.now.Add(every).After(a.c.Deadline) {
+		why("Keel polls every %s, and the wait ends in %s", short(every), short(a.c.Deadline.Sub(a.now)))
+	}
+	for _, owner := range []struct{ key, tool string }{
+		{"kustomize.toolkit.fluxcd.io/name", "Flux (Kustomization %s)"}, {"helm.toolkit.fluxcd.io/name", "Flux (HelmRelease %s)"},
+		{"argocd.argoproj.io/tracking-id", "Argo CD (%s)"}, {"argocd.argoproj.io/instance", "Argo CD (%s)"},
+	} {
+		if v := value(owner.key); v != "" {
+			why("it is owned by "+owner.tool+", which writes what its source says", ui.Clean(v))
+		}
+	}
+	if value("kustomize.toolkit.fluxcd.io/reconcile") == "disabled" {
+		why("Flux is told not to reconcile it")
+	}
+	if a.rev.rs != nil && a.rev.rs.Annotations[historyAnnotation] != "" {
+		var names []string
+		for _, m := range t.Managers {
+			if !slices.Contains(names, m.Name) {
+				names = append(names, m.Name)
+			}
+		}
+		text := "this template was replaced before and is back"
+		if len(names) > 1 {
+			text += ": " + strings.Join(names, " and ") + " write its image"
+		}
+		why("%s", text)
+	}
+	for _, f := range a.found(a.gate) {
+		if a.s.Ancestry[f].Answer == Yes && a.v.Outcome == Pending {
+			why("%s is newer: it descends from %s; --accept-newer takes it", f[:min(12, len(f))], a.c.Expected.short())
+		}
+	}
+	if p := a.s.Pipeline; p != nil && p.Failed {
+		why("the commit's pipeline %d ended as %s", p.Number, p.Status)
+		if a.c.WithPipelines && a.v.Next == "" && a.c.Expected.Commit != "" {
+			a.v.Next = "homelab ci watch " + a.c.Expected.Commit
+		}
+	}
+}
+
+// keelInterval reads a schedule of the form "@every 5m".
+func keelInterval(schedule string) (time.Duration, bool) {
+	text, ok := strings.CutPrefix(schedule, "@every ")
+	if !ok {
+		return 0, false
+	}
+	d, err := time.ParseDuration(strings.TrimSpace(text))
+	return d, err == nil && d > 0
 }

@@ -122,7 +122,10 @@ type Verdict struct {
 	Phase    Phase
 	Sentence string   // one line, without the target's name
 	Why      []string // what else a reader needs; empty for ready
-	Next     string   // one command; "" when there is none
+	Next     string   // one command; "" when there is none, or see Repeat
+	// Repeat, when not nil, says that the next command is the user's own, with
+	// these flags added.
+	Repeat   []string
 	Cause    *Cause   // nil when nothing is wrong
 	Expected Expected // as asked for, or the newer commit that was followed
 
