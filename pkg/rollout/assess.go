@@ -447,8 +447,9 @@ func (a *assessor) unmatched() {
 	a.waits("%s", a.imageSentence())
 	if g.say == unknown {
 		for _, u := range g.unasked {
-			if tag := ParseReference(a.v.Image).Tag; len(commitLike(tag)) == 0 {
-				a.warn("the registry did not tell the commit of %s", u)
+			// A tag that names another commit has answered without a registry.
+			if a.c.Expected.Commit == "" || len(commitLike(ParseReference(a.v.Image).Tag)) == 0 {
+				a.warn("the registry did not tell what is wanted to know of %s", u)
 			}
 		}
 	}

@@ -202,6 +202,9 @@ func (a *assessor) combine(e Expected, one func(Container, Expected) verdictOf, 
 			if g.say == yes {
 				g.say = unknown
 			}
+			if len(g.repos) > 0 {
+				g.odd = append(g.odd, name)
+			}
 			g.awaited = g.awaited || v.awaited
 			if v.failed != "" {
 				g.unasked = append(g.unasked, a.imageOf([]string{name})+": "+v.failed)

@@ -60,10 +60,10 @@ func (a *assessor) completeSince() time.Time {
 		}
 	}
 	for _, p := range a.pods.target {
-		if !p.Active() {
-			continue
+		if !p.Active() || !p.Ready() {
+			continue // it was left out when the rollout was found complete
 		}
-		if c, ok := p.Condition("Ready"); ok && c.Status == "True" {
+		if c, ok := p.Condition("Ready"); ok {
 			later(c.Transition)
 		}
 		for _, c := range p.Containers {
