@@ -9,7 +9,9 @@ import (
 // brain does things later, one after the other, in the order of their time
 // and, at the same time, of their making.
 type brain struct {
-	s *Sim
+	s     *Sim
+	work  sync.Mutex       // held while one thing is done; guards loads
+	loads map[string]*load // by resource/namespace/name
 
 	mu      sync.Mutex
 	queue   todo
@@ -82,7 +84,9 @@ func (b *brain) run() {
 		}
 		next := heap.Pop(&b.queue).(task)
 		b.mu.Unlock()
+		b.work.Lock()
 		next.do()
+		b.work.Unlock()
 	}
 }
 

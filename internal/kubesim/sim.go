@@ -101,7 +101,7 @@ func New(o Options) *Sim {
 		o: o, kinds: kinds(), rv: o.FirstVersion, oldest: o.FirstVersion, live: map[string]map[string]*record{},
 		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]string{},
 	}
-	s.brain.s = s
+	s.brain.s, s.brain.loads = s, map[string]*load{}
 	s.AddUser(User{Name: "admin", Token: Admin})
 	s.Namespace("default")
 	return s
