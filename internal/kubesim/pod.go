@@ -67,11 +67,11 @@ func (s *Sim) terminate(l *load, p Object) {
 		meta(o)["deletionGracePeriodSeconds"] = 30
 	})
 	d := l.plan.Terminate
-	switch d {
-	case 0:
-		d = time.Second
-	case Never:
+	if d == Never {
 		return
+	}
+	if d == 0 {
+		d = time.Second
 	}
 	s.brain.after(d, func() {
 		if now := s.Object("pods", l.Namespace, name); now != nil && meta(now)["uid"] == uid {

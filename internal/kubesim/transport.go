@@ -37,7 +37,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 			switch p := recover(); p {
 			case nil:
 				a.finish(io.EOF)
-			case http.ErrAbortHandler: //nolint:errorlint // a recovered value
+			case http.ErrAbortHandler:
 				a.finish(ErrCut)
 			default:
 				panic(p)

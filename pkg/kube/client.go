@@ -224,7 +224,7 @@ func (c *Cluster) send(req *http.Request, q request) (*http.Response, error) {
 		case <-ctx.Done():
 			go func() {
 				if a := <-done; a.res != nil {
-					a.res.Body.Close()
+					_ = a.res.Body.Close()
 				}
 			}()
 			return nil, context.Cause(ctx)
@@ -429,7 +429,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	inTime := disarm()
 	headDone()
 	if err == nil && !inTime {
-		res.Body.Close()
+		_ = res.Body.Close()
 		err = context.Cause(ctx)
 	}
 	if err != nil {

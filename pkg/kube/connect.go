@@ -217,8 +217,7 @@ func contexts(c *clientcmdapi.Config) string {
 
 // cause is the operating system's part of a file error.
 func cause(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Path + ": " + p.Err.Error()
 	}
 	return err.Error()

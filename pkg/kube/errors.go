@@ -113,8 +113,7 @@ func IsAbsent(err error) bool {
 
 // IsTransient says that err is no answer yet, so that asking again makes sense.
 func IsTransient(err error) bool {
-	var s *StatusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*StatusError](err); ok {
 		return !s.Refused()
 	}
 	return errors.As(err, new(*UnreachableError))
@@ -122,8 +121,7 @@ func IsTransient(err error) bool {
 
 // retryAfter returns the wait err asks for, or 0.
 func retryAfter(err error) time.Duration {
-	var s *StatusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*StatusError](err); ok {
 		return min(s.RetryAfter, mostRetryAfter)
 	}
 	return 0

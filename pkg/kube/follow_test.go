@@ -126,7 +126,10 @@ func follow(t *testing.T, q kube.Query, before func(*kubesim.Sim) string, f func
 		cancel()
 		synctest.Wait()
 		select {
-		case <-l.err:
+		case err := <-l.err:
+			if err == nil {
+				t.Error("Follow ended without a cause")
+			}
 		default:
 			t.Error("Follow did not return at once")
 		}
@@ -196,8 +199,10 @@ func TestFollowSurvives(t *testing.T) {
 		{"regular end", (*kubesim.Sim).EndWatches, []string{"10.0 watch"}},
 		{"cut connection", (*kubesim.Sim).DropWatches, []string{"10.0 watch"}},
 		{"expired, as an event", func(s *kubesim.Sim) { s.FailWatches(410, 0) }, []string{"10.0 list", "10.0 watch"}},
-		{"expired, as an answer", func(s *kubesim.Sim) { s.Inject(status(410, 0)); s.EndWatches() },
-			[]string{"10.0 watch", "10.0 list", "10.0 watch"}},
+		{
+			"expired, as an answer", func(s *kubesim.Sim) { s.Inject(status(410, 0)); s.EndWatches() },
+			[]string{"10.0 watch", "10.0 list", "10.0 watch"},
+		},
 		// The first retry of a healthy stream is immediate and meets the answer.
 		{"429 asks for 7 s", func(s *kubesim.Sim) { s.Inject(status(429, 7)); s.EndWatches() }, []string{"10.0 watch", "17.0 watch"}},
 		{"504 asks for 1 s", func(s *kubesim.Sim) { s.Inject(status(504, 1)); s.EndWatches() }, []string{"10.0 watch", "11.0 watch"}},
@@ -219,8 +224,10 @@ func TestFollowSurvives(t *testing.T) {
 			s.Inject(kubesim.Fault{Kind: kubesim.Cut, Verb: "watch", Times: 2})
 			s.EndWatches()
 		}, []string{"10.0 watch", "12.5 watch", "17.0 list", "17.0 watch"}},
-		{"down for 5 s", func(s *kubesim.Sim) { s.Down(5 * time.Second) },
-			[]string{"10.0 watch", "12.5 watch", "17.0 list", "17.0 watch"}},
+		{
+			"down for 5 s", func(s *kubesim.Sim) { s.Down(5 * time.Second) },
+			[]string{"10.0 watch", "12.5 watch", "17.0 list", "17.0 watch"},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -299,7 +306,7 @@ func TestFollowChecksAQuietTarget(t *testing.T) {
 		follow(t, q, nil, func(l *lab) {
 			pods := newSink()
 			ctx, cancel := context.WithCancel(l.Context())
-			go l.c.Follow(ctx, kube.Core("pods"), "shop", kube.Query{}, pods)
+			go func() { _ = l.c.Follow(ctx, kube.Core("pods"), "shop", kube.Query{}, pods) }()
 			l.wait(time.Second)
 			l.sim.Deafen()
 			l.sim.Put("pods", kubesim.Object{"metadata": kubesim.Object{"namespace": "shop", "name": "web-1"}})
@@ -561,7 +568,7 @@ func TestFollowEndsWithItsContext(t *testing.T) {
 func TestFollowFootprint(t *testing.T) {
 	follow(t, kube.Query{Name: "web"}, nil, func(l *lab) {
 		for _, r := range []kube.Resource{kube.Apps("replicasets"), kube.Core("pods")} {
-			go l.c.Follow(l.Context(), r, "shop", kube.Query{Labels: "app=web"}, newSink())
+			go func() { _ = l.c.Follow(l.Context(), r, "shop", kube.Query{Labels: "app=web"}, newSink()) }()
 		}
 		for i := range 60 {
 			l.change("web", i)

@@ -149,7 +149,7 @@ func (c *conns) closeAll() {
 	c.open = nil
 	c.mu.Unlock()
 	for k := range open {
-		k.Conn.Close()
+		_ = k.Conn.Close()
 	}
 }
 

@@ -151,8 +151,6 @@ func (p *plugin) said() string {
 }
 
 // close stops listening. A plugin that still runs gets an error from its next
-// word.
-func (p *plugin) close() {
-	p.r.Close()
-	p.w.Close()
-}
+// word. The other end stays open, as client-go's cached authenticator may be
+// handing it to a process just now.
+func (p *plugin) close() { _ = p.r.Close() }

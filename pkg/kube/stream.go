@@ -80,7 +80,7 @@ func (s *stream) close() {
 	delete(s.c.streams, s)
 	s.c.mu.Unlock()
 	s.cancel(nil)
-	s.body.Close()
+	_ = s.body.Close()
 	s.done.Wait()
 }
 

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -47,14 +48,7 @@ type Platform struct {
 }
 
 // Has says whether digest is in the closure.
-func (i Image) Has(digest string) bool {
-	for _, d := range i.Closure {
-		if d == digest {
-			return true
-		}
-	}
-	return false
-}
+func (i Image) Has(digest string) bool { return slices.Contains(i.Closure, digest) }
 
 // On returns the revision of the image for a platform ("linux/amd64"), of all
 // of them when it is unknown.

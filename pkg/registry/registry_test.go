@@ -44,7 +44,7 @@ type hub struct {
 	client *registry.Client
 }
 
-func newHub(t *testing.T, o registry.Options) *hub {
+func newHub(t *testing.T) *hub {
 	t.Helper()
 	t.Setenv("DOCKER_CONFIG", t.TempDir()) // not this machine's
 	h := &hub{T: t}
@@ -64,8 +64,7 @@ func newHub(t *testing.T, o registry.Options) *hub {
 		t.Fatal(err)
 	}
 	h.host = u.Host
-	o.Log = t.Logf
-	if h.client, err = registry.New(o); err != nil {
+	if h.client, err = registry.New(registry.Options{Log: t.Logf}); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -144,7 +143,7 @@ func config(t *testing.T, i v1.Image) string {
 }
 
 func TestImage(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	for n, c := range []struct {
 		image          v1.Image
 		revision, from string
@@ -175,7 +174,7 @@ func add(i v1.Image, p string, annotations map[string]string) mutate.IndexAddend
 }
 
 func TestIndex(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	amd, arm := h.image("amd64", one), h.image("arm64", one)
 	index := mutate.AppendManifests(empty.Index, add(amd, "linux/amd64", nil), add(arm, "linux/arm64/v8", nil))
 	d := h.push(":both", index)
@@ -246,7 +245,7 @@ func (h *hub) attested(predicate, statement string) v1.ImageIndex {
 }
 
 func TestAttestation(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	const v02, v1s = "https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"
 	for n, c := range []struct{ predicate, statement, want string }{
 		{v02, `{"predicate":{"metadata":{"https://mobyproject.org/buildkit@v1#metadata":{"vcs":{"revision":"` + one + `"}}}}}`, one},
@@ -274,7 +273,7 @@ func TestAttestation(t *testing.T) {
 }
 
 func TestMovingTag(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	first := h.push(":latest", h.image("amd64", one))
 	if i := h.resolve(":latest"); i.Digest != first || i.Revision != one {
 		t.Errorf("%+v", i)
@@ -289,7 +288,7 @@ func TestMovingTag(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	h.push(":ok", h.image("amd64", one))
 	ctx := t.Context()
 	var refused *registry.RefusedError
@@ -364,7 +363,7 @@ func TestErrors(t *testing.T) {
 // Plain http is for the loopback and for hosts that were named, although the
 // library would use it for private addresses.
 func TestPlainHTTP(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	h.push(":ok", h.image("amd64", one))
 	var asked []string
 	reroute := roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -406,7 +405,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestCredentials(t *testing.T) {
-	h := newHub(t, registry.Options{})
+	h := newHub(t)
 	h.push(":ok", h.image("amd64", one))
 	gate := func(w http.ResponseWriter, r *http.Request) bool {
 		if u, p, _ := r.BasicAuth(); u == "lab" && p == "hunter2" {
