@@ -78,6 +78,3 @@ func (a *app) pipelineFact(ctx context.Context, commit string) *rollout.Pipeline
 		Failed: out.Verdict == pipeline.Failure || out.Row.Status == woodpecker.Error,
 	}
 }
-
-// images returns what asks registries.
-func (a *app) images(context.Context, deploy.ImageOptions) (rollout.Images, error) { return nil, nil }

@@ -25,8 +25,8 @@ type Deps struct {
 	// Cluster makes the connection; nothing is dialled by it. A usage error for
 	// a configuration that cannot be used.
 	Cluster func(ctx context.Context, namespace string) (Conn, error)
-	// Images answers what a registry has; nil answers mean it was not asked.
-	Images func(ctx context.Context, o ImageOptions) (rollout.Images, error)
+	// Images makes what asks registries; nothing is dialled by it.
+	Images func(ctx context.Context, conn Conn, o ImageOptions) (rollout.Images, error)
 	// Pipeline says how the commit's CI pipeline stands; nil when no server is
 	// configured or it cannot be told.
 	Pipeline func(ctx context.Context, commit string) *rollout.PipelineFact

@@ -215,7 +215,7 @@ func (o *waitOptions) run(c *cobra.Command, args []string) error {
 		return fail(err)
 	}
 	defer conn.Close()
-	images, err := o.Images(ctx, ImageOptions{Insecure: o.insecure, UsePullSecrets: o.pullSecrets})
+	images, err := o.Images(ctx, conn, ImageOptions{Insecure: o.insecure, UsePullSecrets: o.pullSecrets})
 	if err != nil {
 		return fail(err)
 	}
@@ -264,6 +264,9 @@ func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, t
 		}
 		t := r.Targets[i]
 		r.Header = ui.Header{Kind: waitKind, Verdict: string(t.Verdict), Reason: targets[i].String() + ": " + t.Reason, Next: t.Next}
+		if k == fault.OK {
+			r.Reason = targets[i].String() + " " + t.Reason
+		}
 		break
 	}
 	if len(targets) > 1 && worst == fault.OK {
