@@ -115,12 +115,8 @@ func serverError(text string) bool {
 		}
 	}
 	for _, before := range []string{"status: 5", "status code: 5", "status code 5", "http status 5"} {
-		i := strings.Index(text, before)
-		if i < 0 {
-			continue
-		}
-		rest := text[i+len(before):]
-		if len(rest) >= 2 && isDecimal(rest[:2]) && (len(rest) == 2 || !isDecimal(rest[2:3])) {
+		_, rest, found := strings.Cut(text, before)
+		if found && len(rest) >= 2 && isDecimal(rest[:2]) && (len(rest) == 2 || !isDecimal(rest[2:3])) {
 			return true
 		}
 	}

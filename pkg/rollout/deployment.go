@@ -255,7 +255,7 @@ func allowance(text string, replicas int32) int32 {
 	if err != nil || n < 0 {
 		return 0
 	}
-	return min(int32(min(n, 1<<30)), replicas) //nolint:gosec // bounded just now
+	return min(int32(min(n, 1<<30)), replicas)
 }
 
 // recreating explains why the new pods have to wait: the old ones are not gone.

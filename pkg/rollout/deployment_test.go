@@ -48,13 +48,11 @@ func runGraced(t *testing.T, rows []graced) {
 	}
 }
 
-func progressing(w *world, status, reason, message string) {
-	w.Target.Conditions = []Condition{{Type: "Progressing", Status: status, Reason: reason, Message: message, Update: w.now, Transition: w.now}}
+func progressing(w *world, reason, message string) {
+	w.Target.Conditions = []Condition{{Type: "Progressing", Status: "False", Reason: reason, Message: message, Update: w.now, Transition: w.now}}
 }
 
 func unobserve(w *world) { w.Target.Generation, w.Target.Status.Observed = 3, 2 }
-
-func yesNo(b bool) *bool { return &b }
 
 // failing makes the new ReplicaSet unable to create pods.
 func failing(text string) func(*world) {
@@ -78,7 +76,7 @@ func TestDeploymentGeneration(t *testing.T) {
 		},
 		{
 			name: "the revision is refused for good", grace: 15 * time.Second,
-			bend:   func(w *world) { unobserve(w); progressing(w, "False", "ReplicaSetCreateError", refused) },
+			bend:   func(w *world) { unobserve(w); progressing(w, "ReplicaSetCreateError", refused) },
 			before: expect{says: "denied the request"},
 			after:  expect{outcome: Failed, class: ClassAdmission, reason: "ReplicaSetCreateError"},
 		},
@@ -86,7 +84,7 @@ func TestDeploymentGeneration(t *testing.T) {
 			name: "the revision is invalid", grace: 15 * time.Second,
 			bend: func(w *world) {
 				unobserve(w)
-				progressing(w, "False", "ReplicaSetCreateError", `ReplicaSet.apps "web-9" is invalid: spec.template: Invalid value`)
+				progressing(w, "ReplicaSetCreateError", `ReplicaSet.apps "web-9" is invalid: spec.template: Invalid value`)
 			},
 			after: expect{outcome: Failed, class: ClassPermanent},
 		},
@@ -94,7 +92,7 @@ func TestDeploymentGeneration(t *testing.T) {
 			name: "a webhook that does not answer passes",
 			bend: func(w *world) {
 				unobserve(w)
-				progressing(w, "False", "ReplicaSetCreateError", `failed calling webhook "x": denied the request: context deadline exceeded`)
+				progressing(w, "ReplicaSetCreateError", `failed calling webhook "x": denied the request: context deadline exceeded`)
 			},
 			after: expect{outcome: Pending, says: "failed calling webhook"},
 		},
@@ -102,7 +100,7 @@ func TestDeploymentGeneration(t *testing.T) {
 			name: "an object that is being deleted passes",
 			bend: func(w *world) {
 				unobserve(w)
-				progressing(w, "False", "ReplicaSetCreateError", `object is being deleted: replicasets.apps "web-9" already exists`)
+				progressing(w, "ReplicaSetCreateError", `object is being deleted: replicasets.apps "web-9" already exists`)
 			},
 			after: expect{outcome: Pending},
 		},
@@ -110,7 +108,7 @@ func TestDeploymentGeneration(t *testing.T) {
 			name: "a quota on ReplicaSets may be raised",
 			bend: func(w *world) {
 				unobserve(w)
-				progressing(w, "False", "ReplicaSetCreateError", `replicasets.apps "web-9" is forbidden: exceeded quota: q`)
+				progressing(w, "ReplicaSetCreateError", `replicasets.apps "web-9" is forbidden: exceeded quota: q`)
 			},
 			after: expect{outcome: Pending, says: "exceeded quota"},
 		},
@@ -118,7 +116,7 @@ func TestDeploymentGeneration(t *testing.T) {
 			name: "the deadline of another generation says nothing",
 			bend: func(w *world) {
 				unobserve(w)
-				progressing(w, "False", "ProgressDeadlineExceeded", `ReplicaSet "web-new" has timed out progressing.`)
+				progressing(w, "ProgressDeadlineExceeded", `ReplicaSet "web-new" has timed out progressing.`)
 			},
 			after: expect{outcome: Pending, says: "has not observed"},
 		},
@@ -187,12 +185,12 @@ func TestDeploymentPausedAndZero(t *testing.T) {
 		{
 			name:  "paused and complete",
 			bend:  func(w *world) { w.Target.Paused = true },
-			after: expect{outcome: Ready, warns: "paused", verified: yesNo(true)},
+			after: expect{outcome: Ready, warns: "paused", verified: new(true)},
 		},
 		{
 			name:  "scaled to zero",
 			bend:  func(w *world) { w.Target.Replicas, w.Target.Status, w.Pods = 0, Status{Observed: 2}, nil },
-			after: expect{outcome: Ready, warns: "nothing running", verified: yesNo(false)},
+			after: expect{outcome: Ready, warns: "nothing running", verified: new(false)},
 		},
 		{
 			name: "scaled to zero though it has to run",
@@ -214,7 +212,7 @@ func TestDeploymentRevision(t *testing.T) {
 	hang := func(reason string) func(*world) {
 		return func(w *world) {
 			w.rolling(State{Is: Running, Started: noon()})
-			progressing(w, "False", "ProgressDeadlineExceeded", reason)
+			progressing(w, "ProgressDeadlineExceeded", reason)
 		}
 	}
 	runGraced(t, []graced{
@@ -262,12 +260,12 @@ func TestDeploymentRevision(t *testing.T) {
 		},
 		{
 			name: "without ReplicaSets and complete", bend: func(w *world) { w.ReplicaSetSight, w.ReplicaSets = Forbidden, nil },
-			after: expect{outcome: Ready, verified: yesNo(true)},
+			after: expect{outcome: Ready, verified: new(true)},
 		},
 		{
 			name: "without pods and complete", grace: 3 * time.Second, bend: func(w *world) { w.PodSight, w.Pods = Forbidden, nil },
 			before: expect{phase: PhaseSettle},
-			after:  expect{outcome: Ready, verified: yesNo(false), warns: "pods cannot be read"},
+			after:  expect{outcome: Ready, verified: new(false), warns: "pods cannot be read"},
 		},
 	})
 	t.Run("of equal ReplicaSets the oldest is the one", func(t *testing.T) {
@@ -282,7 +280,7 @@ func TestDeploymentRevision(t *testing.T) {
 	t.Run("a deadline tells the pod's cause", func(t *testing.T) {
 		w := newWorld(Deployment)
 		w.rolling(waiting("ImagePullBackOff", `Back-off pulling image "x": ErrImagePull: x: not found`))
-		progressing(w, "False", "ProgressDeadlineExceeded", mine)
+		progressing(w, "ProgressDeadlineExceeded", mine)
 		v := w.look()
 		expect{outcome: Failed, reason: "ProgressDeadlineExceeded", says: "not found"}.check(t, "", v)
 		if v.Cause.Pod != "web-new-0" || v.Cause.Container != "web" || v.Cause.Node != "node-a" {
@@ -360,7 +358,7 @@ func TestDeploymentRefusedPods(t *testing.T) {
 func TestDeploymentRollout(t *testing.T) {
 	bend := func(f func(*world)) func(*world) { return f }
 	runGraced(t, []graced{
-		{name: "complete and settled long ago", bend: bend(func(*world) {}), after: expect{outcome: Ready, phase: PhaseDone, says: "runs 3f9c2ab on 3/3 pods", verified: yesNo(true)}},
+		{name: "complete and settled long ago", bend: bend(func(*world) {}), after: expect{outcome: Ready, phase: PhaseDone, says: "runs 3f9c2ab on 3/3 pods", verified: new(true)}},
 		{name: "counters: not all updated", bend: bend(func(w *world) { w.Target.Status.Updated = 2 }), after: expect{outcome: Pending, says: "2/3 updated"}},
 		{name: "counters: more than updated", bend: bend(func(w *world) { w.Target.Status.Replicas = 4 }), after: expect{outcome: Pending, says: "1 old pod to go"}},
 		{name: "counters: not all available", bend: bend(func(w *world) { w.Target.Status.Available = 2 }), after: expect{outcome: Pending, says: "2/3 available"}},

@@ -410,15 +410,14 @@ func (a *assessor) podTrouble(p Pod) *trouble {
 		}
 		// Only the newest event tells what happens now: a mount that has worked
 		// since is followed by the pull.
-		for _, e := range a.eventsOf(p.UID) {
-			switch e.Reason {
+		if known := a.eventsOf(p.UID); len(known) > 0 {
+			switch e := known[0]; e.Reason {
 			case "FailedMount":
 				class, _ := classify(onMount, e.Message)
 				return a.make(p, nil, class, e.Reason, e.Message, e.First)
 			case "FailedAttachVolume", "FailedCreatePodSandBox", "FailedCreatePodSandbox", "NetworkNotReady", "FailedPostStartHook", "FailedPrepareDynamicResources":
 				return a.make(p, nil, ClassTransient, e.Reason, e.Message, time.Time{})
 			}
-			break
 		}
 		return nil
 	}
@@ -465,12 +464,12 @@ func (a *assessor) claimTrouble(p Pod) *trouble {
 			if answer.Claim.StorageClass != "" {
 				text += ", storage class " + answer.Claim.StorageClass
 			}
-			for _, e := range a.eventsOf(answer.Claim.UID) {
+			if told := a.eventsOf(answer.Claim.UID); len(told) > 0 {
+				e := told[0]
 				if class, known := classify(onMount, e.Message); known {
 					return a.make(p, nil, class, e.Reason, e.Message, e.First)
 				}
 				text += ": " + e.Message
-				break
 			}
 			return a.make(p, nil, ClassTransient, "ClaimPending", text, time.Time{})
 		}

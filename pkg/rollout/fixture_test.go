@@ -113,7 +113,7 @@ func (w *world) pod(i int, rev, image string) Pod {
 
 // rolling makes it a Deployment, StatefulSet or DaemonSet in the middle of a
 // rollout: pods 1 and 2 are old and ready, pod 0 is new and as state says.
-func (w *world) rolling(s State) *world {
+func (w *world) rolling(s State) {
 	p := w.pod(0, "new", newRef)
 	p.unready(s)
 	w.Pods = []Pod{p, w.pod(1, "old", oldRef), w.pod(2, "old", oldRef)}
@@ -126,11 +126,7 @@ func (w *world) rolling(s State) *world {
 		w.ReplicaSets[1].Replicas, w.ReplicaSets[1].Status = 1, Status{Observed: 1, Replicas: 1}
 		w.Target.Conditions[0] = Condition{Type: "Progressing", Status: "True", Reason: "ReplicaSetUpdated"}
 	}
-	return w
 }
-
-// alone leaves only the new pods.
-func (w *world) only(pods ...Pod) *world { w.Pods = pods; return w }
 
 // unready puts a pod's container into a state that is not ready.
 func (p *Pod) unready(s State) {
@@ -166,7 +162,7 @@ func (w *world) confirm() Verdict {
 
 func (w *world) pass(d time.Duration) *world { w.now = w.now.Add(d); return w }
 
-func (w *world) events(uid string, es ...Event) *world {
+func (w *world) events(uid string, es ...Event) {
 	for i := range es {
 		if es[i].Last.IsZero() {
 			es[i].Last = w.now
@@ -176,7 +172,6 @@ func (w *world) events(uid string, es ...Event) *world {
 		}
 	}
 	w.Events[uid] = Events{Sight: Seen, Items: es, At: w.now}
-	return w
 }
 
 // expect says what a verdict has to be; empty fields say nothing.

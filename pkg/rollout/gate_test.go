@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -168,7 +169,7 @@ func TestGateSteps(t *testing.T) {
 			w.Pods[i].Containers[0].ImageID = "reg.lan/web@" + sumElse
 		}
 		v := w.look()
-		expect{outcome: Ready, verified: yesNo(false)}.check(t, "after", v)
+		expect{outcome: Ready, verified: new(false)}.check(t, "after", v)
 	})
 	t.Run("the registry is asked only where it must", func(t *testing.T) {
 		w := newWorld(Deployment)
@@ -183,7 +184,7 @@ func TestGateSteps(t *testing.T) {
 		if !wants(v, WantImage, "reg.lan/web:latest") {
 			t.Errorf("a mutable tag is not asked for: %+v", v.Fetch)
 		}
-		expect{outcome: Ready, verified: yesNo(false)}.check(t, "when it never answers", w.pass(15*time.Second).look())
+		expect{outcome: Ready, verified: new(false)}.check(t, "when it never answers", w.pass(15*time.Second).look())
 		w.image("reg.lan/web:v1")
 		w.Target.Template.Annotations = nil
 		w.Memory = Memory{}
@@ -424,16 +425,14 @@ func TestRunningDigests(t *testing.T) {
 		}
 	}
 	const pin = "reg.lan/web:main-3f9c2ab@" + sumNew
-	right, unsure, wrong := expect{outcome: Ready, verified: yesNo(true)}, expect{outcome: Ready, verified: yesNo(false), warns: "could not be verified"}, expect{outcome: Failed, reason: "WrongImageRunning", class: ClassGate}
+	right, unsure, wrong := expect{outcome: Ready, verified: new(true)}, expect{outcome: Ready, verified: new(false), warns: "could not be verified"}, expect{outcome: Failed, reason: "WrongImageRunning", class: ClassGate}
 	closure := ImageAnswer{Digest: sumNew, Closure: []string{sumNew, sumOld}}
 	mutable := func(id string, answers map[string]ImageAnswer) func(*world) {
 		return func(w *world) {
 			w.image("reg.lan/web:latest")
 			w.Target.Template.Annotations = map[string]string{"git-sha": wanted}
 			run(id)(w)
-			for k, v := range answers {
-				w.Images[k] = v
-			}
+			maps.Copy(w.Images, answers)
 		}
 	}
 	for _, r := range []struct {

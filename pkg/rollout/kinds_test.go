@@ -46,10 +46,10 @@ func TestStatefulSet(t *testing.T) {
 		}
 	}
 	rows := []graced{
-		sts("complete", 0, expect{outcome: Ready, verified: yesNo(true)}, func(*world) {}),
+		sts("complete", 0, expect{outcome: Ready, verified: new(true)}, func(*world) {}),
 		sts("never observed", 0, expect{outcome: Pending, says: "has not observed"}, func(w *world) { w.Target.Generation, w.Target.Status.Observed = 0, 0 }),
 		sts("not observed", 0, expect{outcome: Pending, says: "has not observed"}, unobserve),
-		sts("scaled to zero", 0, expect{outcome: Ready, verified: yesNo(false)}, func(w *world) { w.Target.Replicas, w.Target.Status.Replicas, w.Pods = 0, 0, nil }),
+		sts("scaled to zero", 0, expect{outcome: Ready, verified: new(false)}, func(w *world) { w.Target.Replicas, w.Target.Status.Replicas, w.Pods = 0, 0, nil }),
 		sts("scaling down to zero", 0, expect{outcome: Pending, says: "scaling down"}, func(w *world) { w.Target.Replicas = 0 }),
 
 		sts("on delete, old pods", 10*time.Second, expect{outcome: Failed, reason: "OnDelete", says: "2 of 3", next: "kubectl -n shop delete pod web-1 web-2"}, onDelete),
@@ -60,7 +60,7 @@ func TestStatefulSet(t *testing.T) {
 		}),
 		sts("on delete, the last is being made", 0, expect{outcome: Pending}, func(w *world) { w.Target.Strategy, w.Pods = OnDelete, w.Pods[:2] }),
 
-		sts("partition, done", 0, expect{outcome: Ready, warns: "partition=2", verified: yesNo(false)}, partition(2, 1)),
+		sts("partition, done", 0, expect{outcome: Ready, warns: "partition=2", verified: new(false)}, partition(2, 1)),
 		sts("partition, not yet", 0, expect{outcome: Pending, says: "0/1 updated"}, partition(2, 0)),
 		sts("partition, one below is not ready", 0, expect{outcome: Pending, says: "2/3 ready"}, func(w *world) {
 			partition(2, 1)(w)
@@ -68,7 +68,7 @@ func TestStatefulSet(t *testing.T) {
 			w.Target.Parallel = true
 			w.Pods[0].unready(State{Is: Running, Started: noon()})
 		}),
-		sts("partition, all updated before", 0, expect{outcome: Ready, verified: yesNo(true)}, partition(2, 3)),
+		sts("partition, all updated before", 0, expect{outcome: Ready, verified: new(true)}, partition(2, 3)),
 		sts("partition with a first ordinal", 0, expect{outcome: Ready}, func(w *world) {
 			partition(2, 1)(w)
 			w.Target.FirstOrdinal = 5
@@ -77,7 +77,7 @@ func TestStatefulSet(t *testing.T) {
 			}
 		}),
 		sts("partition blocks all", 0, expect{outcome: Failed, reason: "PartitionBlocksUpdate", says: "0 pods will be updated"}, partition(3, 0)),
-		sts("partition blocks all, allowed", 0, expect{outcome: Ready, verified: yesNo(false)}, func(w *world) { partition(3, 0)(w); w.cfg.AllowPartition = true }),
+		sts("partition blocks all, allowed", 0, expect{outcome: Ready, verified: new(false)}, func(w *world) { partition(3, 0)(w); w.cfg.AllowPartition = true }),
 		sts("partition beyond, all updated before", 0, expect{outcome: Ready}, partition(5, 3)),
 
 		sts("stuck behind an old pod that is not ready", 60*time.Second, expect{outcome: Failed, reason: "StatefulSetStuckOnOldRevision", next: "kubectl -n shop delete pod web-2"}, stuckOld(State{Is: Running, Started: noon()})),
@@ -113,7 +113,7 @@ func TestStatefulSet(t *testing.T) {
 			w.Target.Status.Available, w.Target.MinReady = 0, time.Minute
 		}),
 		sts("pods not listed", 0, expect{outcome: Pending, says: "reading its pods"}, func(w *world) { w.PodSight, w.Pods = Unread, nil }),
-		sts("pods forbidden", 3*time.Second, expect{outcome: Ready, verified: yesNo(false)}, func(w *world) { w.PodSight, w.Pods = Forbidden, nil }),
+		sts("pods forbidden", 3*time.Second, expect{outcome: Ready, verified: new(false)}, func(w *world) { w.PodSight, w.Pods = Forbidden, nil }),
 	}
 	runGraced(t, rows)
 }
@@ -143,7 +143,7 @@ func TestDaemonSet(t *testing.T) {
 		}
 	}
 	runGraced(t, []graced{
-		ds("complete", 0, expect{outcome: Ready, verified: yesNo(true)}, func(*world) {}),
+		ds("complete", 0, expect{outcome: Ready, verified: new(true)}, func(*world) {}),
 		ds("not observed", 0, expect{outcome: Pending, says: "has not observed"}, unobserve),
 		ds("on delete", 10*time.Second, expect{outcome: Failed, reason: "OnDelete", says: "1 of 3", next: "delete pod web-0"}, func(w *world) {
 			w.Target.Strategy, w.Target.Status.Updated = OnDelete, 2
@@ -154,7 +154,7 @@ func TestDaemonSet(t *testing.T) {
 			w.Target.Status, w.Pods = Status{Observed: 2}, nil
 			w.Target.Template.NodeSelector = map[string]string{"disk": "ssd"}
 		}),
-		ds("no node, allowed", 0, expect{outcome: Ready, verified: yesNo(false), warns: "no node matches"}, func(w *world) {
+		ds("no node, allowed", 0, expect{outcome: Ready, verified: new(false), warns: "no node matches"}, func(w *world) {
 			w.Target.Status, w.Pods, w.cfg.AllowZero = Status{Observed: 2}, nil, true
 		}),
 		ds("the rest on a node that is not ready", 0, expect{outcome: Pending, says: "nodes that cannot run them: node-c"}, away(Node{Ready: "False"})),
@@ -194,14 +194,14 @@ func TestDaemonSet(t *testing.T) {
 			w.RevisionSight, w.Revisions = Forbidden, nil
 			w.Pods[0] = w.pod(0, "old", oldRef)
 		}),
-		ds("pods forbidden", 3*time.Second, expect{outcome: Ready, verified: yesNo(false)}, func(w *world) { w.PodSight, w.Pods = Forbidden, nil }),
+		ds("pods forbidden", 3*time.Second, expect{outcome: Ready, verified: new(false)}, func(w *world) { w.PodSight, w.Pods = Forbidden, nil }),
 		ds("pods not listed", 0, expect{outcome: Pending, says: "reading its pods"}, func(w *world) { w.PodSight, w.Pods = Unread, nil }),
 	})
 }
 
 func TestCronJob(t *testing.T) {
 	runGraced(t, []graced{
-		{name: "gated", kind: CronJob, bend: func(*world) {}, after: expect{outcome: Ready, warns: "gate only: nothing was run", verified: yesNo(false)}},
+		{name: "gated", kind: CronJob, bend: func(*world) {}, after: expect{outcome: Ready, warns: "gate only: nothing was run", verified: new(false)}},
 		{name: "suspended", kind: CronJob, bend: func(w *world) { w.Target.Suspended = true }, after: expect{outcome: Ready, warns: "suspended"}},
 		{name: "another image", kind: CronJob, bend: func(w *world) { w.Target.Template = templateOf(oldRef, "old") }, after: expect{outcome: Pending, phase: PhaseImage}},
 		{name: "without a gate", kind: CronJob, bend: func(w *world) { w.cfg.NoGate = true }, after: expect{outcome: Failed, class: ClassGate}},
@@ -264,7 +264,7 @@ func TestAnyKind(t *testing.T) {
 
 		w = newWorld(Deployment)
 		w.Ended = TimeUp
-		expect{outcome: Timeout, verified: yesNo(false)}.check(t, "an end nobody confirmed is none", w.look())
+		expect{outcome: Timeout, verified: new(false)}.check(t, "an end nobody confirmed is none", w.look())
 		expect{outcome: Ready}.check(t, "a confirmed one is", w.confirm())
 
 		w = newWorld(Deployment)

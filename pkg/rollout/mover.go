@@ -86,8 +86,10 @@ func (a *assessor) hints() {
 		why("Keel polls every %s, and the wait ends in %s", short(every), short(a.c.Deadline.Sub(a.now)))
 	}
 	for _, owner := range []struct{ key, tool string }{
-		{"kustomize.toolkit.fluxcd.io/name", "Flux (Kustomization %s)"}, {"helm.toolkit.fluxcd.io/name", "Flux (HelmRelease %s)"},
-		{"argocd.argoproj.io/tracking-id", "Argo CD (%s)"}, {"argocd.argoproj.io/instance", "Argo CD (%s)"},
+		{"kustomize.toolkit.fluxcd.io/name", "Flux (Kustomization %s)"},
+		{"helm.toolkit.fluxcd.io/name", "Flux (HelmRelease %s)"},
+		{"argocd.argoproj.io/tracking-id", "Argo CD (%s)"},
+		{"argocd.argoproj.io/instance", "Argo CD (%s)"},
 	} {
 		if v := value(owner.key); v != "" {
 			why("it is owned by "+owner.tool+", which writes what its source says", ui.Clean(v))

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -26,10 +27,14 @@ func TestPodClasses(t *testing.T) {
 		return graced{name: name, bend: bend, after: expect{outcome: Pending, class: class}}
 	}
 	rows := []graced{
-		{name: "crash looping", grace: 45 * time.Second, bend: crash(waiting("CrashLoopBackOff", "back-off 10s"), 1, 1, "Error"),
-			before: expect{says: "CrashLoopBackOff"}, after: expect{outcome: Failed, class: ClassCrash, reason: "CrashLoopBackOff", next: "kubectl -n shop logs web-new-0 -c web --previous"}},
-		{name: "crash looping with exit code 0", grace: 45 * time.Second, bend: crash(waiting("CrashLoopBackOff", "back-off 10s"), 1, 0, "Completed"),
-			after: expect{outcome: Failed, class: ClassCrash}},
+		{
+			name: "crash looping", grace: 45 * time.Second, bend: crash(waiting("CrashLoopBackOff", "back-off 10s"), 1, 1, "Error"),
+			before: expect{says: "CrashLoopBackOff"}, after: expect{outcome: Failed, class: ClassCrash, reason: "CrashLoopBackOff", next: "kubectl -n shop logs web-new-0 -c web --previous"},
+		},
+		{
+			name: "crash looping with exit code 0", grace: 45 * time.Second, bend: crash(waiting("CrashLoopBackOff", "back-off 10s"), 1, 0, "Completed"),
+			after: expect{outcome: Failed, class: ClassCrash},
+		},
 		{name: "three restarts", bend: crash(waiting("CrashLoopBackOff", ""), 3, 1, "Error"), after: expect{outcome: Failed, class: ClassCrash}},
 		{name: "three restarts, ended", bend: crash(State{Is: Terminated, ExitCode: 1, Reason: "Error", Finished: noon()}, 3, 1, "Error"), after: expect{outcome: Failed, class: ClassCrash, reason: "Error"}},
 		{name: "more restarts allowed", grace: 45 * time.Second, bend: func(w *world) {
@@ -95,9 +100,12 @@ func TestPodClasses(t *testing.T) {
 		never("a network", ClassTransient, event(Event{Reason: "NetworkNotReady", Message: "cni"})),
 	}
 	for _, r := range []struct{ reason, message string }{
-		{"InvalidImageName", "couldn't parse"}, {"ErrImageNeverPull", "not present"},
-		{"RunContainerError", "exec: exec format error"}, {"CreateContainerError", `exec: "x": executable file not found in $PATH`},
-		{"RunContainerError", "stat /run.sh: no such file or directory"}, {"StartError", "permission denied: unknown"},
+		{"InvalidImageName", "couldn't parse"},
+		{"ErrImageNeverPull", "not present"},
+		{"RunContainerError", "exec: exec format error"},
+		{"CreateContainerError", `exec: "x": executable file not found in $PATH`},
+		{"RunContainerError", "stat /run.sh: no such file or directory"},
+		{"StartError", "permission denied: unknown"},
 	} {
 		t.Run("permanent "+r.message, func(t *testing.T) {
 			w := newWorld(Deployment)
@@ -344,12 +352,7 @@ func TestExplaining(t *testing.T) {
 }
 
 func contains(list []string, want string) bool {
-	for _, s := range list {
-		if s == want {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, want)
 }
 
 // However many pods are bad, event lists are asked for one at a time.

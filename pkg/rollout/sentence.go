@@ -231,11 +231,7 @@ func (a *assessor) serving() *Serving {
 	if !a.podsKnown() || a.t.Kind == CronJob {
 		return nil
 	}
-	type group struct {
-		Serving
-		of []Pod
-	}
-	groups := map[string]*group{}
+	groups := map[string]*Serving{}
 	var order []string
 	for _, p := range a.s.Pods {
 		if !a.mine(p) || !p.Active() {
@@ -247,7 +243,7 @@ func (a *assessor) serving() *Serving {
 		}
 		g := groups[key]
 		if g == nil {
-			g = &group{Serving: Serving{Owner: owner, Image: a.imageIn(p), Old: !a.rev.match(p)}}
+			g = &Serving{Owner: owner, Image: a.imageIn(p), Old: !a.rev.match(p)}
 			groups[key] = g
 			order = append(order, key)
 		}
@@ -257,7 +253,7 @@ func (a *assessor) serving() *Serving {
 		}
 	}
 	slices.Sort(order)
-	var best *group
+	var best *Serving
 	for _, key := range order {
 		g := groups[key]
 		if best == nil || g.Ready > best.Ready || (g.Ready == best.Ready && best.Old && !g.Old) {
@@ -267,8 +263,7 @@ func (a *assessor) serving() *Serving {
 	if best == nil {
 		return &Serving{}
 	}
-	out := best.Serving
-	return &out
+	return best
 }
 
 // imageIn is the image of the gated container in a pod.
