@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -61,7 +62,9 @@ func TestFollowOverTLS(t *testing.T) {
 	cancel()
 	stop := time.Now()
 	for range 2 {
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("ended with %v", err)
+		}
 	}
 	if d := time.Since(stop); d > time.Second {
 		t.Errorf("ended after %v", d)
