@@ -172,7 +172,7 @@ func distance(a, b string) int {
 
 func (h *hub) askEvents(ctx context.Context, cfg Config, w Want) func(*tracked) {
 	items, _, err := h.c.List(ctx, kube.Core("events"), cfg.Namespace, kube.Query{
-		Fields: "involvedObject.uid=" + w.UID, Limit: mostEvents,
+		Fields: "involvedObject.uid=" + w.UID,
 		Keep: func(o *kube.Object) bool {
 			e, err := DecodeEvent(o.Raw)
 			if err != nil || e.Involved.UID != w.UID {
