@@ -17,13 +17,14 @@ import (
 var version = "" // the linker writes it
 
 func main() {
-	ctx, stop := withSignals(context.Background())
+	streams := ui.NewStreams(os.Stdin, os.Stdout, os.Stderr)
+	ctx, stop := withSignals(context.Background(), streams.ErrTTY)
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "."
 	}
 	code := run(ctx, os.Args[1:], process{
-		streams: ui.NewStreams(os.Stdin, os.Stdout, os.Stderr),
+		streams: streams,
 		env:     config.FromOS(),
 		dir:     dir,
 		version: version,
@@ -34,8 +35,9 @@ func main() {
 
 // withSignals returns a context that SIGINT and SIGTERM end, with the signal
 // as its cause: 130 and 143 are told apart by it. The second signal ends the
-// process at once, whatever still cleans up.
-func withSignals(ctx context.Context) (context.Context, func()) {
+// process at once, whatever still cleans up; on a terminal the cursor, which a
+// live view may have hidden, comes back.
+func withSignals(ctx context.Context, terminal bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
@@ -50,7 +52,9 @@ func withSignals(ctx context.Context) (context.Context, func()) {
 				sig.Signal = s
 			}
 			if !first {
-				_, _ = os.Stderr.WriteString("\x1b[?25h") // a live view may have hidden the cursor
+				if terminal {
+					_, _ = os.Stderr.WriteString("\x1b[?25h")
+				}
 				os.Exit(sig.Kind().Code())
 			}
 			cancel(sig)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"homelab/pkg/config"
 	"homelab/pkg/fault"
+	"homelab/pkg/transport"
 	"homelab/pkg/ui"
 	"homelab/verbs/about"
 	"homelab/verbs/ci"
@@ -141,7 +143,7 @@ in the cluster", and says exactly where it stopped and why.`)
 		}
 		return a.streams.Configure(settings(a.flags, a.env))
 	}
-	root.SetOut(a.streams.Raw())
+	root.SetOut(helpOut{a.streams.Out, &a.redact})
 	root.SetErr(a.streams.Err)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
@@ -153,4 +155,18 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.AddCommand(about.NewManifest(d), about.NewVersion(d), about.NewCompletion(d), about.NewTables(d))
 	root.SetHelpCommand(about.NewHelp(d))
 	return root
+}
+
+// helpOut takes what is said beside results, in any form of output: help, and
+// what a shell asks for while somebody types. It comes in whole lines.
+type helpOut struct {
+	out    io.Writer
+	redact *transport.Redactor
+}
+
+func (w helpOut) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.out, w.redact.String(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

@@ -211,7 +211,7 @@ func fits(verdict string, code int) error {
 	want := map[string][]int{
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
-		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0},
+		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
 	}
 	for _, row := range fault.Table() {
 		if _, known := want[row.Name]; !known {
@@ -242,7 +242,7 @@ func (a *attempt) oneLine(out string) error {
 	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor"}, a.path()) ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
-	case last == "" && !(payload && a.code == 0):
+	case last == "" && (!payload || a.code != 0):
 		return errors.New("stdout has no result")
 	case payload && a.code == 0:
 		return nil
@@ -295,5 +295,7 @@ func verbs() []about.Verb { return about.Verbs(tree()) }
 func tree() *cobra.Command {
 	streams, _, _ := ui.Test("")
 	a := &app{process: process{streams: streams}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
-	return a.root()
+	root := a.root()
+	root.InitDefaultHelpCmd()
+	return root
 }

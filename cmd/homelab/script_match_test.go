@@ -175,21 +175,16 @@ func steady(key string, v any) any {
 
 // cmdTTYFrame looks at the terminal of the last run: "ttyframe last TEXT" at
 // what it left behind, "ttyframe any TEXT" at everything that ever stood
-// there, both as patterns; "ttyframe fits" proves that no frame lost its first
-// line, "ttyframe golden NAME" compares what is left with a file.
+// there, both as patterns.
 func cmdTTYFrame(ts *testscript.TestScript, neg bool, args []string) {
 	t := worldOf(ts).term
 	if t == nil || len(args) < 2 {
-		ts.Fatalf("usage: onpty ..., then ttyframe last|any PATTERN | golden NAME")
+		ts.Fatalf("usage: onpty ..., then ttyframe last|any PATTERN")
 	}
 	screens := []string{t.Screen()}
 	switch args[0] {
 	case "any":
 		screens = t.Frames()
-	case "golden":
-		text := regexp.MustCompile(`\b\d+m?\d*s\b`).ReplaceAllString(t.Screen(), "0s")
-		golden.CompareString(worldOf(ts).t, "screen-"+args[1], text+"\n")
-		return
 	}
 	re, err := regexp.Compile(`(?m)` + args[1])
 	ts.Check(err)
@@ -198,5 +193,32 @@ func cmdTTYFrame(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if _, _, visible := t.Cursor(); !visible {
 		ts.Fatalf("the cursor was left hidden")
+	}
+}
+
+// cmdTTYPlain proves that the last run used no colour on its terminal.
+func cmdTTYPlain(ts *testscript.TestScript, neg bool, _ []string) {
+	t := worldOf(ts).term
+	if t == nil {
+		ts.Fatalf("onpty comes first")
+	}
+	if m := regexp.MustCompile(`\x1b\[[0-9;]*m`).Find(t.Raw()); neg == (m == nil) {
+		ts.Fatalf("colours: %q", m)
+	}
+}
+
+// cmdTTYFits proves that nothing of the live view was pushed out of the screen
+// while it was redrawn: what has scrolled off cannot be erased, and would be
+// there twice.
+func cmdTTYFits(ts *testscript.TestScript, neg bool, _ []string) {
+	t := worldOf(ts).term
+	if t == nil || neg {
+		ts.Fatalf("onpty comes first")
+	}
+	titles := regexp.MustCompile(`(?m)^. ada/app #\d+ push `)
+	for _, f := range t.Frames() {
+		if n := len(titles.FindAllString(f, -1)); n > 1 {
+			ts.Fatalf("the view is there %d times:\n%s", n, f)
+		}
 	}
 }

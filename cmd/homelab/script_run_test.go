@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,17 +163,17 @@ func (a *attempt) run(w *world, getenv func(string) string) error {
 	if a.w > 0 {
 		return a.onPTY(ctx, cmd, w, getenv)
 	}
-	out, story := newWatched(), newWatched()
-	cmd.Stdout, cmd.Stderr = out, story
+	out, story, both := newWatched(), newWatched(), newWatched()
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(out, both), io.MultiWriter(story, both)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	stepped := a.during(ctx, w, getenv, story.until, func(s os.Signal) error { return cmd.Process.Signal(s) }, nil)
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	var err error
+	stepped := a.during(ctx, w, getenv, both.until, func(s os.Signal) error { return cmd.Process.Signal(s) }, nil)
+	done := make(chan struct{})
+	var err error // of the command, once it is done
+	go func() { err = cmd.Wait(); close(done) }()
 	select {
-	case err = <-done:
+	case <-done:
 	case <-ctx.Done():
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // where it stands is worth seeing
 		select {
@@ -228,7 +229,7 @@ func (a *attempt) after(stepErr error) error {
 }
 
 // during carries the steps out, one after the other, while the command runs:
-// "after TEXT" waits until stderr or the screen has it, "sleep DUR", "signal
+// "after TEXT" waits until it was printed or stands on the screen, "sleep DUR", "signal
 // INT|TERM", "type KEYS", "resize WxH", "lab ..." and "vault ...".
 func (a *attempt) during(ctx context.Context, w *world, getenv func(string) string,
 	until func(context.Context, string) error, signal func(os.Signal) error, t *ptytest.Term,
@@ -368,7 +369,11 @@ func cmdVerdict(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile(args[2])
 	ts.Check(err)
 	text := parseAttempt(ts, args[3:])
-	object := parseAttempt(ts, append(slices.Clone(args[3:]), "--json"))
+	object := parseAttempt(ts, args[3:])
+	if len(object.args) < 3 {
+		ts.Fatalf("verdict takes a verb of two words")
+	}
+	object.args = slices.Insert(slices.Clone(object.args), 3, "--json")
 	var other error
 	var wait sync.WaitGroup
 	wait.Go(func() { other = object.run(worldOf(ts), ts.Getenv) })

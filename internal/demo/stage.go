@@ -23,7 +23,7 @@ import (
 
 const (
 	repoName = "ada/app"
-	token    = "demo-token" //nolint:gosec // of the simulated server
+	token    = "demo-token" // the simulated server's only one
 )
 
 // stage is what the acts share.
@@ -237,8 +237,7 @@ func (s *stage) run(ctx context.Context, dir string, out io.Writer, name string,
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode(), nil
 	}
 	return 0, err

@@ -255,7 +255,7 @@ func (l *Lab) other(verb string, w *words) error {
 		return p
 	}
 	var do func() error
-	simple := func(f func()) { do = func() error { f(); return nil } }
+	simple := func(f func()) { do = func() error { f(); return nil } } //nolint:unparam // most words cannot fail, some can
 	switch verb {
 	case "advance":
 		d := w.duration("a duration")
@@ -352,12 +352,11 @@ func (l *Lab) other(verb string, w *words) error {
 	case "await":
 		method, path, count := w.need("a method"), w.need("a path"), w.need("a count")
 		do = func() error { return l.await(func() error { return l.requests(method, path, count) }) }
-	case "arrived":
-		n := int(w.number("how many requests"))
+	case "faulted":
 		do = func() error {
 			return l.await(func() error {
-				if got := l.LB.Stats().Requests; got < n {
-					return fmt.Errorf("%d requests arrived, not %d", got, n)
+				if l.LB.Stats().Injected() <= int(l.injected.Load()) {
+					return errors.New("no request has met a fault")
 				}
 				return nil
 			})
@@ -371,7 +370,8 @@ func (l *Lab) other(verb string, w *words) error {
 	return do()
 }
 
-// fault reads "KIND [--next N | --during DUR | --rate PERCENT | --precede]
+// fault orders one; "faulted" waits until the first request has met what was
+// ordered last. It reads "KIND [--next N | --during DUR | --rate PERCENT | --precede]
 // [--method M] [--path PART]", or "clear".
 func (l *Lab) fault(w *words) func() error {
 	name := w.need("a fault")
@@ -380,6 +380,7 @@ func (l *Lab) fault(w *words) func() error {
 	method, path := w.one("method", ""), w.one("path", "")
 	kind, known := faultlb.Parse(name)
 	return func() error {
+		l.injected.Store(int64(l.LB.Stats().Injected()))
 		switch {
 		case name == "clear":
 			l.LB.Clear()

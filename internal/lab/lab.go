@@ -53,6 +53,7 @@ type Lab struct {
 	server   *tlstest.Server
 	offset   atomic.Int64 // nanoseconds the server's clock is ahead
 	redirect atomic.Pointer[string]
+	injected atomic.Int64 // faults before the last order
 
 	mu     sync.Mutex
 	repos  map[string]*woodsim.Repo
@@ -152,7 +153,8 @@ func (l *Lab) Misuse() error {
 	known := slices.Clone(l.tokens)
 	l.mu.Unlock()
 	for _, r := range l.Sim.Requests() {
-		host, _, _ := strings.Cut(r.Host, ":")
+		host, _, _ := strings.Cut(strings.ToLower(r.Host), ":")
+		host = strings.TrimSuffix(host, ".")
 		if host != Name && host != "localhost" && host != "127.0.0.1" {
 			errs = append(errs, fmt.Errorf("%s %s came for the host %q", r.Method, r.Path, r.Host))
 		}
@@ -165,7 +167,7 @@ func (l *Lab) Misuse() error {
 		}
 	}
 	for _, n := range l.server.ServerNames() {
-		if n != Name && n != "localhost" {
+		if n := strings.ToLower(n); n != Name && n != "localhost" {
 			errs = append(errs, fmt.Errorf("a handshake asked for %q", n))
 		}
 	}

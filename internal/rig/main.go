@@ -31,8 +31,7 @@ func Main(dir string, limit time.Duration, f func(context.Context, *T) error) in
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	fmt.Fprintf(os.Stderr, "%s: failed: %v\n", filepath.Base(os.Args[0]), err)
-	var got *signalError
-	if errors.As(cause, &got) {
+	if got, ok := errors.AsType[*signalError](cause); ok {
 		return 128 + int(got.Signal)
 	}
 	return 1

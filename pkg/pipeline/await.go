@@ -322,8 +322,7 @@ func (w *watch) due(polled *time.Time) time.Time {
 		if w.lastRead.After(from) {
 			from = w.lastRead
 		}
-		d, _ := closing(w.closed)
-		return from.Add(d)
+		return from.Add(closing(w.closed))
 	}
 	// A row that vanishes while it is created sends no event.
 	if s := w.ears.state(); s.healthy && w.shown.Status != woodpecker.Created {

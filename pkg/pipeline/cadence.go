@@ -86,10 +86,7 @@ func medianRun(rows []woodpecker.Pipeline, like woodpecker.Pipeline) time.Durati
 
 // closing is how soon to read once every step has ended but the pipeline has
 // not: the server still tells the forge. After these the usual wait holds.
-func closing(i int) (time.Duration, bool) {
-	waits := [...]time.Duration{150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
-	if i >= len(waits) {
-		return later, false
-	}
-	return waits[i], true
+func closing(i int) time.Duration {
+	waits := []time.Duration{150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, later}
+	return waits[min(i, len(waits)-1)]
 }

@@ -114,16 +114,22 @@ func TestEndOfPatience(t *testing.T) {
 		want  want
 	}{
 		{
-			"time is up while it runs", options{}, func(l *lab) { l.repo.Push(commitA, woodsim.Running(time.Hour)) },
+			"time is up while it runs",
+			options{},
+			func(l *lab) { l.repo.Push(commitA, woodsim.Running(time.Hour)) },
 			10 * time.Minute, fault.ErrTimeUp,
 			want{verdict: pipeline.Timeout, reason: "the time was up: still running after 10m", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"time is up and nothing has appeared", options{}, func(*lab) {}, 30 * second, fault.ErrTimeUp,
+			"time is up and nothing has appeared",
+			options{},
+			func(*lab) {}, 30 * second, fault.ErrTimeUp,
 			want{verdict: pipeline.Timeout, reason: "no pipeline has appeared yet", advice: pipeline.Resume},
 		},
 		{
-			"time is up in a request that hangs", options{version: "3.13.0"}, func(l *lab) {
+			"time is up in a request that hangs",
+			options{version: "3.13.0"},
+			func(l *lab) {
 				l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(20*second, func() { l.lb.During(time.Hour, faultlb.Hang) })
 			},
@@ -131,7 +137,9 @@ func TestEndOfPatience(t *testing.T) {
 			want{verdict: pipeline.Timeout, reason: "still running", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"time is up after a minute of failure", options{version: "3.13.0"}, func(l *lab) {
+			"time is up after a minute of failure",
+			options{version: "3.13.0"},
+			func(l *lab) {
 				l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(20*second, func() { l.lb.During(time.Hour, faultlb.Empty502) })
 			},
@@ -139,7 +147,9 @@ func TestEndOfPatience(t *testing.T) {
 			want{verdict: pipeline.Unreachable, reason: "time is up and the server did not answer: the server answered 502 (Bad Gateway); #1 was running", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"time is up after twenty seconds of failure", options{version: "3.13.0"}, func(l *lab) {
+			"time is up after twenty seconds of failure",
+			options{version: "3.13.0"},
+			func(l *lab) {
 				l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(60*second, func() { l.lb.During(time.Hour, faultlb.Empty502) })
 			},
@@ -147,16 +157,22 @@ func TestEndOfPatience(t *testing.T) {
 			want{verdict: pipeline.Timeout, reason: "still running", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"a signal while it runs", options{}, func(l *lab) { l.repo.Push(commitA, woodsim.Running(time.Hour)) },
+			"a signal while it runs",
+			options{},
+			func(l *lab) { l.repo.Push(commitA, woodsim.Running(time.Hour)) },
 			time.Minute, sig,
 			want{verdict: pipeline.Interrupted, reason: "interrupted; #1 was running", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"a signal while nothing has appeared", options{}, func(*lab) {}, 10 * second, sig,
+			"a signal while nothing has appeared",
+			options{},
+			func(*lab) {}, 10 * second, sig,
 			want{verdict: pipeline.Interrupted, reason: "interrupted; no pipeline has been seen", advice: pipeline.Resume},
 		},
 		{
-			"a signal in a request that hangs", options{version: "3.13.0"}, func(l *lab) {
+			"a signal in a request that hangs",
+			options{version: "3.13.0"},
+			func(l *lab) {
 				l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(20*second, func() { l.lb.During(time.Hour, faultlb.Hang) })
 			},
@@ -164,7 +180,9 @@ func TestEndOfPatience(t *testing.T) {
 			want{verdict: pipeline.Interrupted, reason: "interrupted; #1 was running", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"a signal in a wait between tries", options{version: "3.13.0"}, func(l *lab) {
+			"a signal in a wait between tries",
+			options{version: "3.13.0"},
+			func(l *lab) {
 				l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(20*second, func() { l.lb.During(time.Hour, faultlb.Refuse) })
 			},
@@ -172,7 +190,9 @@ func TestEndOfPatience(t *testing.T) {
 			want{verdict: pipeline.Interrupted, reason: "interrupted; #1 was running", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"a signal while the successor is looked for", options{}, func(l *lab) {
+			"a signal while the successor is looked for",
+			options{},
+			func(l *lab) {
 				l.repo.Push(commitA, woodsim.Red("unit", 3))
 				l.at(1500*time.Millisecond, func() { l.lb.NextMatch(1000, faultlb.Hang, faultlb.Match("GET", "/pipelines")) })
 			},
@@ -180,7 +200,9 @@ func TestEndOfPatience(t *testing.T) {
 			want{verdict: pipeline.Interrupted, reason: "interrupted; #1 was", advice: pipeline.Resume, row: 1},
 		},
 		{
-			"the caller gives up", options{}, func(l *lab) { l.repo.Push(commitA, woodsim.Running(time.Hour)) },
+			"the caller gives up",
+			options{},
+			func(l *lab) { l.repo.Push(commitA, woodsim.Running(time.Hour)) },
 			time.Minute, context.Canceled,
 			want{verdict: pipeline.Interrupted, reason: "given up; #1 was running", advice: pipeline.Resume, row: 1},
 		},
@@ -269,7 +291,9 @@ func TestBudgets(t *testing.T) {
 				p := l.repo.Push(commitA, woodsim.Running(time.Hour))
 				l.at(10*second, func() { p.Supersede(2) })
 				l.at(10*second, func() { l.repo.Push(woodsim.Commit{Message: "b"}, woodsim.Running(time.Hour)) })
-				l.at(9*second, func() { l.lb.NextMatch(10000, faultlb.Refuse, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pipelines") }) })
+				l.at(9*second, func() {
+					l.lb.NextMatch(10000, faultlb.Refuse, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pipelines") })
+				})
 			},
 			want{verdict: pipeline.Unreachable, reason: "connection refused; #1 was killed", advice: pipeline.Resume, row: 1, from: 5 * time.Minute, to: 340 * second},
 		},
@@ -324,27 +348,32 @@ func TestStream(t *testing.T) {
 		want  want
 	}{
 		{
-			"ten quiet minutes", options{},
+			"ten quiet minutes",
+			options{},
 			func(l *lab) { l.repo.Push(commitA, long(10*time.Minute)) },
 			want{verdict: pipeline.Success, reason: "passed in 10m", row: 1, from: 10 * time.Minute, to: 10*time.Minute + 300*time.Millisecond, requests: 12},
 		},
 		{
-			"ten quiet minutes of a private repository", options{repo: woodsim.RepoOptions{Visibility: "private"}},
+			"ten quiet minutes of a private repository",
+			options{repo: woodsim.RepoOptions{Visibility: "private"}},
 			func(l *lab) { l.repo.Push(commitA, long(10*time.Minute)) },
 			want{verdict: pipeline.Success, reason: "passed in 10m", row: 1, from: 10 * time.Minute, to: 10*time.Minute + 300*time.Millisecond, requests: 12},
 		},
 		{
-			"ten minutes by polling", options{version: "3.13.0"},
+			"ten minutes by polling",
+			options{version: "3.13.0"},
 			func(l *lab) { l.repo.Push(commitA, long(10*time.Minute)) },
 			want{verdict: pipeline.Success, reason: "passed in 10m", row: 1, from: 10 * time.Minute, to: 10*time.Minute + 11*second, requests: 120},
 		},
 		{
-			"a slow subscription and an end between ping and subscription", options{sim: woodsim.Options{SubscribeDelay: 1500 * time.Millisecond}},
+			"a slow subscription and an end between ping and subscription",
+			options{sim: woodsim.Options{SubscribeDelay: 1500 * time.Millisecond}},
 			func(l *lab) { l.repo.Push(commitA, woodsim.Green(second)) },
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: second, to: 2200 * time.Millisecond},
 		},
 		{
-			"all events are lost", options{},
+			"all events are lost",
+			options{},
 			func(l *lab) {
 				l.SetStreamFaults(woodsim.StreamFaults{Lose: -1})
 				l.repo.Push(commitA, long(400*second))
@@ -352,7 +381,8 @@ func TestStream(t *testing.T) {
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 400 * second, to: 485 * second, told: "detail event stream: it did not tell what a reading showed; polling, again in 5s"},
 		},
 		{
-			"events overtake each other", options{sim: woodsim.Options{Seed: 3}},
+			"events overtake each other",
+			options{sim: woodsim.Options{Seed: 3}},
 			func(l *lab) {
 				l.SetStreamFaults(woodsim.StreamFaults{Reorder: 3 * second})
 				l.repo.Push(commitA, long(400*second))
@@ -360,7 +390,8 @@ func TestStream(t *testing.T) {
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 400 * second, to: 404 * second},
 		},
 		{
-			"events are too long", options{},
+			"events are too long",
+			options{},
 			func(l *lab) {
 				l.SetStreamFaults(woodsim.StreamFaults{Pad: 5 << 20})
 				l.repo.Push(commitA, woodsim.Green(40*second))
@@ -368,7 +399,8 @@ func TestStream(t *testing.T) {
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 40 * second, to: 41 * second},
 		},
 		{
-			"dropped again and again", options{},
+			"dropped again and again",
+			options{},
 			func(l *lab) {
 				l.repo.Push(commitA, long(600*second))
 				for i := range 20 {
@@ -378,7 +410,8 @@ func TestStream(t *testing.T) {
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 600 * second, to: 611 * second, told: "polling from now on"},
 		},
 		{
-			"silent without closing", options{},
+			"silent without closing",
+			options{},
 			func(l *lab) {
 				l.repo.Push(commitA, long(100*second))
 				l.at(20*second, func() { l.StallStreams(time.Hour) })
@@ -386,22 +419,26 @@ func TestStream(t *testing.T) {
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second, told: "polling, again in 5s"},
 		},
 		{
-			"held back by a proxy", options{lb: faultlb.Options{Rate: 1, MaxConsecutive: 100, Kinds: []faultlb.Kind{faultlb.BufferBody}}},
+			"held back by a proxy",
+			options{lb: faultlb.Options{Rate: 1, MaxConsecutive: 100, Kinds: []faultlb.Kind{faultlb.BufferBody}}},
 			func(l *lab) { l.repo.Push(commitA, long(100*second)) },
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second},
 		},
 		{
-			"a web page instead", options{lb: faultlb.Options{Rate: 1, MaxConsecutive: 100, Kinds: []faultlb.Kind{faultlb.HTML}, Match: faultlb.Match("GET", "/stream/")}},
+			"a web page instead",
+			options{lb: faultlb.Options{Rate: 1, MaxConsecutive: 100, Kinds: []faultlb.Kind{faultlb.HTML}, Match: faultlb.Match("GET", "/stream/")}},
 			func(l *lab) { l.repo.Push(commitA, long(100*second)) },
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second, told: "text/html instead of an event stream"},
 		},
 		{
-			"no permission is stored", options{repo: woodsim.RepoOptions{Visibility: "internal"}, perm: woodsim.Perm{Pull: true, Never: true}},
+			"no permission is stored",
+			options{repo: woodsim.RepoOptions{Visibility: "internal"}, perm: woodsim.Perm{Pull: true, Never: true}},
 			func(l *lab) { l.repo.Push(commitA, long(100*second)) },
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 100 * second, to: 103 * second, told: "no permission of this user is stored"},
 		},
 		{
-			"release candidate: no stream", options{version: "3.14.0-rc.1"},
+			"release candidate: no stream",
+			options{version: "3.14.0-rc.1"},
 			func(l *lab) { l.repo.Push(commitA, woodsim.Green(10*second)) },
 			want{verdict: pipeline.Success, reason: "passed", row: 1, from: 10 * second, to: 13 * second},
 		},
@@ -436,7 +473,7 @@ func TestReconnect(t *testing.T) {
 		l.lb.NextMatch(0, faultlb.None, nil)
 		out := l.await(within(t, time.Hour), target, limits())
 		l.check(out, time.Since(start), want{verdict: pipeline.Success, reason: "passed", row: 1})
-		for _, line := range strings.Split(l.told(), "\n") {
+		for line := range strings.SplitSeq(l.told(), "\n") {
 			if strings.HasPrefix(line, "detail event stream") {
 				opened = append(opened, 0)
 			}
@@ -471,7 +508,8 @@ func TestTails(t *testing.T) {
 		{"on time", red(woodsim.Log{Lines: []string{"a", "b"}}), nil, "a b", "", 900 * time.Millisecond},
 		{"late", red(woodsim.Log{Lines: []string{"a", "b"}, Delay: 1200 * time.Millisecond}), nil, "a b", "", 2500 * time.Millisecond},
 		{"dribbling in backwards", red(exact(5, 300*time.Millisecond)), nil, "line 0 line 1 line 2 line 3 line 4", "", 3 * second},
-		{"none", red(woodsim.Log{}), nil, "", "no output", 900 * time.Millisecond},
+		{"none", red(woodsim.Log{}), nil, "", "no output", 2500 * time.Millisecond},
+		{"late and after silence", red(woodsim.Log{Exact: []woodsim.Line{{At: second, Delay: 900 * time.Millisecond, Data: "a"}}}), nil, "a", "", 2500 * time.Millisecond},
 		{"five minutes late", red(woodsim.Log{Lines: []string{"a"}, Delay: 5 * time.Minute}), nil, "", "no output", 5 * second},
 		{"unreadable", red(woodsim.Log{Lines: []string{"a"}}), func(l *lab) { l.TroubleFor(time.Hour, woodsim.Trouble{Logs: true}) }, "", "the log could not be read: the server answered 500 (Internal Server Error)", 6 * second},
 		{"a step out of sight", red(woodsim.Log{Lines: []string{"a"}}), func(l *lab) { l.TroubleFor(time.Hour, woodsim.Trouble{Step: true}) }, "", "the log could not be read: the server answered 404 (Not Found)", 6 * second},

@@ -162,7 +162,7 @@ func decideEnded(r reading) decision {
 // skippedByFailure: a workflow that counts and was skipped in a pipeline that
 // failed did not run because of that.
 func skippedByFailure(r reading, gated []woodpecker.Workflow) (decision, bool) {
-	skipped := only(gated, woodpecker.Skipped)
+	skipped := skippedOf(gated)
 	if len(skipped) == 0 {
 		return decision{}, false
 	}
@@ -186,10 +186,10 @@ func unended(gated, all []woodpecker.Workflow) []woodpecker.Workflow {
 	return out
 }
 
-func only(flows []woodpecker.Workflow, state woodpecker.Status) []woodpecker.Workflow {
+func skippedOf(flows []woodpecker.Workflow) []woodpecker.Workflow {
 	var out []woodpecker.Workflow
 	for _, w := range flows {
-		if w.State == state {
+		if w.State == woodpecker.Skipped {
 			out = append(out, w)
 		}
 	}
@@ -211,7 +211,7 @@ func gateMisfit(r reading) (decision, bool) {
 	if len(gated) == 0 {
 		return final(Absent, "no workflow is left to count; there are: "+names(flows), Hint{Advice: TryStatus}), true
 	}
-	if r.row.Status == woodpecker.Success && len(only(gated, woodpecker.Skipped)) == len(gated) {
+	if r.row.Status == woodpecker.Success && len(skippedOf(gated)) == len(gated) {
 		return final(Absent, names(gated)+" was skipped: nothing that counts ran", Hint{Advice: TryStatus}), true
 	}
 	return decision{}, false
@@ -220,7 +220,7 @@ func gateMisfit(r reading) (decision, bool) {
 // green words a pass.
 func green(r reading) decision {
 	flows := r.gate.gated(r.row.Workflows)
-	if len(flows) > 0 && len(only(flows, woodpecker.Skipped)) == len(flows) {
+	if len(flows) > 0 && len(skippedOf(flows)) == len(flows) {
 		return final(Success, "passed, but nothing ran", Hint{})
 	}
 	parts := []string{"passed in " + took(r.row)}
@@ -394,7 +394,7 @@ func decideActive(r reading) decision {
 		return d
 	}
 	if r.gate.Named() && allEnded(gated) {
-		skipped := only(gated, woodpecker.Skipped)
+		skipped := skippedOf(gated)
 		switch {
 		case len(red) > 0:
 			d := failed(r, red)
@@ -419,7 +419,7 @@ func decideActive(r reading) decision {
 				return d
 			}
 		}
-		if r.gate.Named() && len(only(gated, woodpecker.Skipped)) == len(gated) {
+		if r.gate.Named() && len(skippedOf(gated)) == len(gated) {
 			return final(Absent, names(gated)+" was skipped"+closing, Hint{Advice: TryStatus})
 		}
 		d := green(r)

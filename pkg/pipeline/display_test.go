@@ -76,7 +76,7 @@ func TestCadence(t *testing.T) {
 
 func TestClosing(t *testing.T) {
 	for i, want := range []time.Duration{150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, later, later} {
-		if got, _ := closing(i); got != want {
+		if got := closing(i); got != want {
 			t.Errorf("%d: %s, want %s", i, got, want)
 		}
 	}
@@ -266,10 +266,10 @@ func TestStuck(t *testing.T) {
 }
 
 // hearing makes a watch of row with an ear that was told so.
-func hearing(r woodpecker.Pipeline, healthy bool, told ...woodpecker.Pipeline) *watch {
+func hearing(r woodpecker.Pipeline, told ...woodpecker.Pipeline) *watch {
 	w := &watch{row: r, shown: r, emit: func(Update) {}, noted: map[string]bool{}, lastRead: time.Now(), cadence: newCadence(time.Now())}
-	w.ears = &listener{wake: make(chan struct{}, 1), healthy: healthy, told: told}
-	w.hearing = healthy
+	w.ears = &listener{wake: make(chan struct{}, 1), healthy: true, told: told}
+	w.hearing = true
 	w.src, w.began = localClock{}, time.Now()
 	return w
 }
@@ -306,7 +306,7 @@ func TestHear(t *testing.T) {
 			{"an unknown status", base, Gate{}, row("odd", "a running x:running", "b running y:running"), false},
 		}
 		for _, tt := range tests {
-			w := hearing(tt.row, true, tt.told)
+			w := hearing(tt.row, tt.told)
 			w.limits.Gate = tt.gate
 			time.Sleep(time.Second)
 			if got := w.hear(); got != tt.urgent {
@@ -320,17 +320,17 @@ func TestHear(t *testing.T) {
 			}
 		}
 
-		w := hearing(base, true)
+		w := hearing(base)
 		w.ears.pinged = time.Now().Add(time.Second)
 		if !w.hear() {
 			t.Error("no read after the first ping")
 		}
-		w = hearing(base, true)
+		w = hearing(base)
 		w.ears.blind = true
 		if !w.hear() {
 			t.Error("no read after an event that was too long")
 		}
-		w = hearing(base, true)
+		w = hearing(base)
 		time.Sleep(soon)
 		w.ears.healthy = false
 		if !w.hear() {
@@ -339,7 +339,7 @@ func TestHear(t *testing.T) {
 		if w.hear() {
 			t.Error("a stream is lost twice")
 		}
-		w = hearing(base, true)
+		w = hearing(base)
 		w.ears.healthy = false
 		if w.hear() {
 			t.Error("a read right after a read")
@@ -352,7 +352,7 @@ func TestDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var none time.Time
 		now := time.Now()
-		w := hearing(row("running", "a running x:running y:pending"), true)
+		w := hearing(row("running", "a running x:running y:pending"))
 		w.ears.pinged = now.Add(-time.Minute)
 		if got := w.due(&none).Sub(now); got != safety {
 			t.Errorf("healthy: %s", got)
@@ -365,7 +365,7 @@ func TestDue(t *testing.T) {
 		if got := w.due(&none).Sub(now); got < 1800*time.Millisecond || got > 2200*time.Millisecond {
 			t.Errorf("polling: %s", got)
 		}
-		w = hearing(row("running", "a running x:success"), true)
+		w = hearing(row("running", "a running x:success"))
 		w.count(false)
 		if got := w.due(&none).Sub(now); got != 150*time.Millisecond {
 			t.Errorf("all steps ended: %s", got)

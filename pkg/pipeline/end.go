@@ -236,8 +236,7 @@ func (w *watch) timeUp() (Verdict, string, Hint) {
 }
 
 func words(err error) string {
-	var api *woodpecker.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*woodpecker.APIError](err); ok {
 		return ui.Clean(api.Words())
 	}
 	return ui.Clean(err.Error())

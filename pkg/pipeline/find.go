@@ -14,7 +14,7 @@ import (
 	"homelab/pkg/woodpecker"
 )
 
-// AmbiguousError: a commit prefix fits rows of several commits.
+// AmbiguousError is a commit prefix that fits rows of several commits.
 type AmbiguousError struct {
 	Prefix  string
 	Commits []string
@@ -262,9 +262,9 @@ func (w *watch) inList(ctx context.Context, number int64, fits func(woodpecker.P
 // missed waits before the next reading of a row that a list has and the server
 // does not show, longer each time.
 func (w *watch) missed(ctx context.Context, number int64) error {
-	since, most := w.start, 20*time.Second
+	since, most, longest := w.start, 20*time.Second, 2*time.Second
 	if w.known {
-		most = patience
+		most, longest = patience, 8*time.Second
 	}
 	if w.row.ID > 0 {
 		since = w.began
@@ -278,7 +278,7 @@ func (w *watch) missed(ctx context.Context, number int64) error {
 			Err: errors.New("the server does not show it, although its list has it"),
 		}
 	}
-	pause := min(time.Second<<min(w.misses, 3), 8*time.Second)
+	pause := min(time.Second<<min(w.misses, 3), longest)
 	w.misses++
 	return poll.Sleep(ctx, pause)
 }

@@ -36,10 +36,10 @@ type listener struct {
 const mostTold = 64 // events that wait for a watch that is busy reading
 
 var (
-	errBadEvent  = errors.New("an event that cannot be read")                //nolint:gochecknoglobals // a sentinel
-	errClosed    = errors.New("the server closed it")                        //nolint:gochecknoglobals // a sentinel
-	errSilent    = errors.New("it did not tell what a reading showed")       //nolint:gochecknoglobals // a sentinel
-	errNotSynced = errors.New("no permission of this user is stored for it") //nolint:gochecknoglobals // a sentinel
+	errBadEvent  = errors.New("an event that cannot be read")
+	errClosed    = errors.New("the server closed it")
+	errSilent    = errors.New("it did not tell what a reading showed")
+	errNotSynced = errors.New("no permission of this user is stored for it")
 )
 
 // listen opens the stream in the background. Close it.
@@ -64,10 +64,10 @@ func (l *listener) run(ctx context.Context) {
 			err = errClosed
 		}
 		if i == len(waits) || errors.Is(err, errNotSynced) {
-			l.say("event stream: %v; polling from now on", err)
+			l.say("event stream: %s; polling from now on", words(err))
 			return
 		}
-		l.say("event stream: %v; polling, again in %s", err, span(waits[i]))
+		l.say("event stream: %s; polling, again in %s", words(err), span(waits[i]))
 		if poll.Sleep(ctx, waits[i]) != nil {
 			return
 		}

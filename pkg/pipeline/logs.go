@@ -23,6 +23,7 @@ import (
 const (
 	logPause  = 700 * time.Millisecond // between two readings that must agree
 	logMost   = 5 * time.Second        // then what is there is taken
+	logEmpty  = 2 * time.Second        // before that, a log that is empty may not have arrived
 	logSettle = 10 * time.Second       // after a step's end one reading is enough
 	logGiveUp = 20 * time.Second       // of readings that break off, where the log is what was asked for
 	logsAside = 4                      // logs that are read at once
@@ -104,8 +105,8 @@ func settled(clock Contact, step woodpecker.Step) bool {
 	return step.State.Ended() && step.Finished > 0 && clock.Now().Sub(woodpecker.Moment(step.Finished)) >= logSettle
 }
 
-// settle reads a log until two readings agree, five seconds at most; one is
-// enough where that is said. Readings that break off are repeated for up to
+// settle reads a log until two readings agree, five seconds at most, on an
+// empty one not within two; one is enough where that is said. Readings that break off are repeated for up to
 // give. It returns nil once a reading succeeded, else the last error.
 func settle(ctx context.Context, one bool, give time.Duration, read func(context.Context) (mark, error)) error {
 	start := time.Now()
@@ -115,7 +116,7 @@ func settle(ctx context.Context, one bool, give time.Duration, read func(context
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err == nil && (one || before != nil && *before == m):
+		case err == nil && (one || before != nil && *before == m && (m.entries > 0 || time.Since(start) >= logEmpty)):
 			return nil
 		case err == nil:
 			before = &m
@@ -232,7 +233,7 @@ type StepRef struct {
 // Address names the step for "ci logs --step".
 func (s StepRef) Address() string { return s.Workflow + "/" + s.Step.Name }
 
-// NoStepError: nothing in the tree fits the step that was asked for.
+// NoStepError says that nothing in the tree fits the step that was asked for.
 type NoStepError struct {
 	Want  string
 	Names []string // workflow/step of all there are
@@ -609,8 +610,7 @@ func (r *logReader) follow(ctx context.Context, ref StepRef) error {
 		}
 		if closed && !time.Now().Before(nextLog) {
 			_, err := r.read(ctx, p)
-			var sink *sinkError
-			if errors.As(err, &sink) {
+			if sink, ok := errors.AsType[*sinkError](err); ok {
 				return sink.err
 			}
 			nextLog = time.Now().Add(rereadPause(p.bytes)) // a reading that failed is made good by the next

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,8 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"context"
 
 	"homelab/pkg/poll"
 	"homelab/pkg/woodpecker"
@@ -282,7 +281,7 @@ func TestSettle(t *testing.T) {
 	}{
 		{"two agree", false, logMost, func(int) (mark, error) { return mark{5, 4}, nil }, 2, logPause, nil},
 		{"one is enough", true, logMost, func(int) (mark, error) { return mark{5, 4}, nil }, 1, 0, nil},
-		{"no output", false, logMost, func(int) (mark, error) { return mark{0, -1}, nil }, 2, logPause, nil},
+		{"no output", false, logMost, func(int) (mark, error) { return mark{0, -1}, nil }, 4, 3 * logPause, nil},
 		{"grows twice", false, logMost, func(n int) (mark, error) { return mark{min(n, 3), min(n, 3)}, nil }, 4, 3 * logPause, nil},
 		{"same count, another last line", false, logMost, func(n int) (mark, error) { return mark{5, min(n, 2)}, nil }, 3, 2 * logPause, nil},
 		{"never still", false, logMost, grow, 8, 7 * logPause, nil},

@@ -153,13 +153,13 @@ type Outcome struct {
 // Update is something a watch saw. The concrete types below are all there are.
 type Update interface{ update() }
 
-// Found: the row that is watched from now on.
+// Found is the row that is watched from now on.
 type Found struct {
 	Row woodpecker.Pipeline
 	Why string // "" for the commit's own row
 }
 
-// Changed: the display moved. Row is the whole state; the lists name what
+// Changed says that the display moved. Row is the whole state; the lists name what
 // changed in it, in the tree's order.
 type Changed struct {
 	Row       woodpecker.Pipeline
@@ -174,20 +174,20 @@ type ChangedStep struct {
 	Step     woodpecker.Step
 }
 
-// Followed: the watch left one row for another.
+// Followed says that the watch left one row for another.
 type Followed struct {
 	From, To int64
 	Why      string
 }
 
-// Note: something worth knowing that is no change: why nothing moves, an
+// Note is something worth knowing that is no change: why nothing moves, an
 // unknown status.
 type Note struct{ Text string }
 
-// Detail: something that only --verbose shows.
+// Detail is something that only --verbose shows.
 type Detail struct{ Text string }
 
-// Tails: the failing steps' logs have been read.
+// Tails says that the failing steps' logs have been read.
 type Tails struct{ Steps []FailedStep }
 
 func (Found) update()    {}

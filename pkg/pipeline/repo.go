@@ -37,7 +37,7 @@ type Located struct {
 	Warning string // "" when it was found under the remote's own host
 }
 
-// RepoError: no candidate names a repository that the server shows.
+// RepoError says that no candidate names a repository that the server shows.
 type RepoError struct {
 	Login string   // "" when the token itself was refused
 	Tried []string // "acme/site (remote origin): 404"
@@ -53,7 +53,7 @@ func (e *RepoError) Error() string {
 
 func (e *RepoError) Unwrap() error { return e.Err }
 
-// OtherHostError: the repository was found under another host than the
+// OtherHostError says that the repository was found under another host than the
 // remote's, which is good enough to look and not to write.
 type OtherHostError struct {
 	Candidate Candidate

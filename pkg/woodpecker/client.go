@@ -90,6 +90,7 @@ func (c *Client) PageURL(id RepoID, number int64, pid int) string {
 	if pid > 0 {
 		u = u.JoinPath(strconv.Itoa(pid))
 	}
+	u.RawQuery, u.Fragment = "", ""
 	return u.String()
 }
 
@@ -111,15 +112,16 @@ func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {
 	u := *c.base
 	u.RawQuery, u.Fragment = "", ""
-	escaped := strings.TrimSuffix(c.base.EscapedPath(), "/")
+	var escaped strings.Builder
+	escaped.WriteString(strings.TrimSuffix(c.base.EscapedPath(), "/"))
 	for _, s := range r.path {
-		escaped += "/" + url.PathEscape(s)
+		escaped.WriteString("/" + url.PathEscape(s))
 	}
-	path, err := url.PathUnescape(escaped)
+	path, err := url.PathUnescape(escaped.String())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.op, err)
 	}
-	u.Path, u.RawPath = path, escaped
+	u.Path, u.RawPath = path, escaped.String()
 	u.RawQuery = r.query.Encode()
 	var body io.Reader
 	if r.body != nil {
@@ -140,9 +142,9 @@ func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, erro
 	return req, nil
 }
 
-// do asks and decodes. It returns the good answer's response, its body read
-// and closed, or *APIError, or ctx's cause.
-func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
+// do asks and decodes. It returns the good answer's header, or *APIError, or
+// ctx's cause.
+func (c *Client) do(ctx context.Context, r request) (http.Header, error) {
 	call := transport.Call{Name: r.op, Budget: patience(ctx), Check: r.verify}
 	req, err := c.newRequest(transport.WithCall(ctx, call), r)
 	if err != nil {
@@ -152,7 +154,7 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.fail(ctx, r, err)
 	}
-	return resp, resp.Body.Close()
+	return resp.Header, resp.Body.Close()
 }
 
 // verify judges what only decoding shows: exactly one JSON value of the
@@ -228,9 +230,12 @@ func (c *Client) askOnce(ctx context.Context, r request) error {
 		return err
 	}
 	x := transport.Exchange{Request: req}
-	x.Response, x.Err = c.once.RoundTrip(req)
-	if x.Response != nil {
-		x.Body, x.Err = io.ReadAll(x.Response.Body) // in memory and bounded already
+	if resp, err := c.once.RoundTrip(req); err != nil {
+		x.Err = bare(err)
+	} else {
+		x.Response = resp
+		x.Body, x.Err = io.ReadAll(resp.Body) // in memory and bounded already
+		_ = resp.Body.Close()
 	}
 	j := c.judge(x)
 	if j.Class == transport.Answer {
@@ -240,6 +245,14 @@ func (c *Client) askOnce(ctx context.Context, r request) error {
 		return nil
 	}
 	return c.fail(ctx, r, j.Err)
+}
+
+// bare takes the retry layer's name for the call off err: ours follows.
+func bare(err error) error {
+	if final, ok := errors.AsType[*transport.FinalError](err); ok {
+		return final.Err
+	}
+	return err
 }
 
 // fail turns what the retry layer reports into an *APIError about this call.
@@ -252,7 +265,7 @@ func (c *Client) fail(ctx context.Context, r request, err error) error {
 	if errors.As(err, &inner) {
 		out.Status, out.Text, out.Err, out.Class = inner.Status, inner.Text, inner.Err, inner.Class
 	} else {
-		out.Err = err
+		out.Err = bare(err)
 	}
 	var exhausted *transport.ExhaustedError
 	var refused *transport.RefusedError

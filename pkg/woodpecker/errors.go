@@ -11,21 +11,21 @@ import (
 type Class string
 
 const (
-	// Refused: 401, 403 or 404, confirmed by asking again (reads), or as
+	// Refused is 401, 403 or 404, confirmed by asking again (reads), or as
 	// answered once (writes).
 	Refused Class = "refused"
-	// Rejected: another 4xx, final, with the server's words.
+	// Rejected is another 4xx, final, with the server's words.
 	Rejected Class = "rejected"
-	// WrongPath: the server's own web page where the API should be: the base
+	// WrongPath is the server's own web page where the API should be: the base
 	// URL is wrong or the server too old.
 	WrongPath Class = "wrong-path"
-	// Misdirected: a redirect to another origin; it is not followed.
+	// Misdirected is a redirect to another origin; it is not followed.
 	Misdirected Class = "misdirected"
-	// Untrusted: the server's certificate was not accepted.
+	// Untrusted says that the server's certificate was not accepted.
 	Untrusted Class = "untrusted"
-	// Exhausted: no usable answer within the budget; the last error is kept.
+	// Exhausted is no usable answer within the budget; the last error is kept.
 	Exhausted Class = "exhausted"
-	// Doubtful: a write whose answer was lost or odd: it may have taken effect.
+	// Doubtful is a write whose answer was lost or odd: it may have taken effect.
 	Doubtful Class = "doubtful"
 )
 

@@ -43,8 +43,7 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 	case status >= 300 && status < 400:
 		return no(transport.Transient, Exhausted, errors.New("a redirect that leads nowhere, a proxy answers"))
 	case x.Err != nil:
-		var large *transport.TooLargeError
-		if errors.As(x.Err, &large) {
+		if _, ok := errors.AsType[*transport.TooLargeError](x.Err); ok {
 			return no(transport.Final, Rejected, x.Err)
 		}
 		return no(transport.Transient, Exhausted, x.Err)
@@ -171,7 +170,7 @@ func (c *Client) sawVersion() bool {
 	return c.seen
 }
 
-var errUnhealthy = errors.New("while its database is not healthy") //nolint:gochecknoglobals // a sentinel
+var errUnhealthy = errors.New("while its database is not healthy")
 
 // healthy asks the server whether its database answers: while it does not, a
 // 401 or 404 means nothing. Only the documented 500 counts; whatever else
@@ -184,9 +183,9 @@ func (c *Client) healthy(ctx context.Context) error {
 	}
 	resp, err := c.once.RoundTrip(req)
 	if err != nil {
-		return nil //nolint:nilerr // see above: no answer says nothing about the database
+		return nil
 	}
-	defer resp.Body.Close()                                      //nolint:errcheck // only the status matters
+	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // lets the connection be reused
 	if resp.StatusCode == http.StatusInternalServerError {
 		return errUnhealthy

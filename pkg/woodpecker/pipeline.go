@@ -102,16 +102,16 @@ func checkRow(p Pipeline, number int64) error {
 // write sends a POST once. A row comes back when the server returned one; nil
 // on 204. The error is *APIError: Refused or Rejected as answered this once,
 // Doubtful when it may have taken effect.
-func (c *Client) write(ctx context.Context, op string, path []string, body any) (*Pipeline, *http.Response, error) {
+func (c *Client) write(ctx context.Context, op string, path []string, body any) (*Pipeline, http.Header, error) {
 	var row Pipeline
-	resp, err := c.do(ctx, request{
+	header, err := c.do(ctx, request{
 		op: op, method: http.MethodPost, path: path, body: body,
 		decode: into(&row, func(p Pipeline) error { return checkRow(p, 0) }), empty: true,
 	})
-	if err != nil || resp.StatusCode == http.StatusNoContent {
-		return nil, resp, err
+	if err != nil || row.ID == 0 {
+		return nil, header, err
 	}
-	return &row, resp, nil
+	return &row, header, nil
 }
 
 // Start starts a manual pipeline of branch's head as the forge sees it. The
@@ -120,8 +120,8 @@ func (c *Client) write(ctx context.Context, op string, path []string, body any) 
 // Source: POST /api/repos/{id}/pipelines; 204 with Pipeline-Filtered.
 func (c *Client) Start(ctx context.Context, id RepoID, branch string) (*Pipeline, error) {
 	op := "a manual pipeline of " + branch
-	row, resp, err := c.write(ctx, op, pipelines(id), map[string]any{"branch": branch, "variables": map[string]string{}})
-	if err == nil && row == nil && resp.Header.Get("Pipeline-Filtered") != "true" {
+	row, header, err := c.write(ctx, op, pipelines(id), map[string]any{"branch": branch, "variables": map[string]string{}})
+	if err == nil && row == nil && header.Get("Pipeline-Filtered") != "true" {
 		return nil, &APIError{Op: op, Class: Doubtful, Status: http.StatusNoContent, Err: errors.New("without the new pipeline")}
 	}
 	return row, err

@@ -122,7 +122,7 @@ func (c *Client) Events(ctx context.Context, f func(StreamEvent) error) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // a stream has nothing to flush
+	defer body.Close()
 	err = frames(body, func(m frame) error {
 		if m.ping {
 			return f(StreamEvent{Ping: true})
@@ -157,7 +157,7 @@ func (c *Client) openStream(ctx context.Context, op string, path []string) (io.R
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, &APIError{Op: op, Class: Exhausted, Err: err}
+		return nil, &APIError{Op: op, Class: Exhausted, Err: bare(err)}
 	}
 	c.note(resp)
 	if resp.StatusCode != http.StatusOK || mediaType(resp) != "text/event-stream" {
@@ -178,7 +178,7 @@ func (c *Client) LogStream(ctx context.Context, id RepoID, number, step int64, f
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // a stream has nothing to flush
+	defer body.Close()
 	err = frames(body, func(m frame) error {
 		switch {
 		case m.ping, m.tooLong, len(m.data) == 0:
@@ -190,7 +190,7 @@ func (c *Client) LogStream(ctx context.Context, id RepoID, number, step int64, f
 		}
 		var e LogEntry
 		if json.Unmarshal(m.data, &e) != nil {
-			return nil // a damaged line; the REST log fills the gap
+			return nil //nolint:nilerr // a damaged line; the REST log fills the gap
 		}
 		return f(e)
 	})
@@ -219,7 +219,7 @@ func (c *Client) Log(ctx context.Context, id RepoID, number, step int64, f func(
 	if err != nil {
 		return c.fail(ctx, request{op: op, method: http.MethodGet}, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	err = decodeLog(resp.Body, f)
 	switch {
 	case err == nil:
@@ -227,8 +227,7 @@ func (c *Client) Log(ctx context.Context, id RepoID, number, step int64, f func(
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	var broken *brokenLogError
-	if errors.As(err, &broken) {
+	if broken, ok := errors.AsType[*brokenLogError](err); ok {
 		return &APIError{Op: op, Class: Exhausted, Status: resp.StatusCode, Err: broken}
 	}
 	return err // f's

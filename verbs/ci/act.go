@@ -45,7 +45,7 @@ func actEnds() []fault.Kind {
 func newAct(d Deps, s verb.Spec, do func(ctx context.Context, o *actOptions, s *session, out pipeline.Outcome) (done, error)) *cobra.Command {
 	o := &actOptions{kind: s.Kind}
 	o.Deps = d
-	s.Tier, s.Args, s.Codes = verb.Write, verb.AtMost(1), actEnds()
+	s.Tier, s.Args = verb.Write, verb.AtMost(1)
 	c := verb.New(s, func(c *cobra.Command, args []string) error {
 		o.arg = verb.Arg(args, 0, "")
 		return o.run(c, func(ctx context.Context, s *session, _ *teller) (done, error) {
@@ -181,8 +181,7 @@ func (o *actOptions) refused(ctx context.Context, c *cobra.Command, s *session, 
 	case pipeline.Unclear:
 		e.Kind, e.What = fault.Unreachable, w.Op+" may or may not have taken effect"
 		e.Why = w.Text
-		var sig *fault.Signal
-		if errors.As(context.Cause(ctx), &sig) {
+		if sig, ok := errors.AsType[*fault.Signal](context.Cause(ctx)); ok {
 			e.Kind = sig.Kind()
 		}
 	}

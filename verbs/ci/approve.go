@@ -19,7 +19,8 @@ func newApprove(d Deps) *cobra.Command {
 already is 0; one in another state is 1, and says which.`,
 		Example: `  homelab ci approve --number 57
   homelab ci approve --watch`,
-		Kind: "ci.approve",
+		Kind:  "ci.approve",
+		Codes: []fault.Kind{fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Replaced, fault.Unreachable, fault.Timeout},
 	}, func(ctx context.Context, _ *actOptions, s *session, out pipeline.Outcome) (done, error) {
 		row, err := blockedRow(out)
 		if err != nil {

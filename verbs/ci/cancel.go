@@ -19,7 +19,8 @@ func newCancel(d Deps) *cobra.Command {
 cancelled already is 0; one that ended otherwise is 1, with its status.`,
 		Example: `  homelab ci cancel
   homelab ci cancel --number 57 --repo ada/app`,
-		Kind: "ci.cancel",
+		Kind:  "ci.cancel",
+		Codes: []fault.Kind{fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Replaced, fault.Unreachable, fault.Timeout},
 	}, func(ctx context.Context, _ *actOptions, s *session, out pipeline.Outcome) (done, error) {
 		row := *out.Row
 		switch row.Status {

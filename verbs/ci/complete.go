@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"homelab/pkg/pipeline"
+	"homelab/pkg/ui"
 	"homelab/pkg/woodpecker"
 )
 
@@ -74,7 +75,7 @@ func completeSteps(d Deps, c *cobra.Command) {
 		refs, _ := pipeline.Select(row, "", false) // naming no step, it cannot miss one
 		var out []string
 		for _, ref := range refs {
-			out = append(out, ref.Address()+"\t"+string(ref.Step.State))
+			out = append(out, ui.Clean(ref.Address())+"\t"+ui.Clean(string(ref.Step.State)))
 		}
 		return out, cobra.ShellCompDirectiveNoFileComp
 	})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"homelab/pkg/fault"
 	"homelab/pkg/pipeline"
 	"homelab/pkg/woodpecker"
 	"homelab/verbs/verb"
@@ -18,7 +19,8 @@ func newDecline(d Deps) *cobra.Command {
 already is 0; one in another state is 1, and says which.`,
 		Example: `  homelab ci decline --number 57
   homelab ci decline --repo ada/app --number 57 --json`,
-		Kind: "ci.decline",
+		Kind:  "ci.decline",
+		Codes: []fault.Kind{fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Unreachable, fault.Timeout},
 	}, func(ctx context.Context, _ *actOptions, s *session, out pipeline.Outcome) (done, error) {
 		row, err := blockedRow(out)
 		if err != nil {

@@ -21,7 +21,7 @@ server stored, and print the new number. It is sent once: after a doubtful
 answer the server is looked at before anything is sent again.`,
 		Example: `  homelab ci rerun
   homelab ci rerun --number 57 --watch`,
-		Kind: "ci.rerun",
+		Kind: "ci.rerun", Codes: actEnds(),
 	}, func(ctx context.Context, o *actOptions, s *session, out pipeline.Outcome) (done, error) {
 		row := *out.Row
 		if row.Status == woodpecker.Blocked {

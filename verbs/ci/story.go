@@ -141,6 +141,7 @@ func (t *teller) update(u pipeline.Update) {
 			t.story.Note(ui.L(u.Why))
 		}
 		t.story.Line(foundLine(t.view.repo, u.Row, url(u.Row.Number)))
+		t.flows(u.Row.Workflows) // none when the row comes from a list
 	case pipeline.Changed:
 		t.changed(u)
 	case pipeline.Followed:
@@ -174,7 +175,14 @@ func (t *teller) changed(u pipeline.Changed) {
 	for _, w := range u.Workflows {
 		event := viewWorkflow(w)
 		t.io.Event("workflow", map[string]any{"workflow": event.Name, "id": event.ID, "state": event.State, "environ": event.Environ, "started": event.Started, "finished": event.Finished})
-		if stage := w.State; stage != woodpecker.Pending && stage != woodpecker.Created {
+	}
+	t.flows(u.Workflows)
+}
+
+// flows tells where workflows stand; those that wait are no news.
+func (t *teller) flows(flows []woodpecker.Workflow) {
+	for _, w := range flows {
+		if w.State != woodpecker.Pending && w.State != woodpecker.Created {
 			t.story.Line(workflowLine(w))
 		}
 	}

@@ -144,8 +144,7 @@ func TestInit(t *testing.T) {
 }
 
 func nextOf(err error) string {
-	var e *fault.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*fault.Error](err); ok {
 		return e.Next
 	}
 	return ""

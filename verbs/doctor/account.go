@@ -60,7 +60,7 @@ func (p *patient) vault(ctx context.Context) finding {
 
 // newToken puts a token into the environment without showing it or leaving it
 // in the shell's history.
-const newToken = "read -rs WOODPECKER_TOKEN && export WOODPECKER_TOKEN"
+const newToken = "read -rs WOODPECKER_TOKEN && export WOODPECKER_TOKEN" //nolint:gosec // a command, no credential
 
 // token reads the token from where it is kept.
 func (p *patient) token(ctx context.Context) finding {
@@ -175,7 +175,7 @@ func (p *patient) permissions(ctx context.Context) finding {
 }
 
 // errPing says that the stream has given a sign of life.
-var errPing = errors.New("ping") //nolint:gochecknoglobals // a sentinel
+var errPing = errors.New("ping")
 
 // events opens the event stream and waits for its first sign of life. A server
 // that could not bear it is not asked: it might crash when we hang up.
@@ -185,10 +185,16 @@ func (p *patient) events(ctx context.Context) finding {
 		return needless("not used with Woodpecker %s", orUnknown(string(v)))
 	}
 	s := p.known
-	if s == nil {
+	if s == nil || p.login == "" {
 		s = p.anyone
 	}
-	err := s.Client.Events(ctx, func(woodpecker.StreamEvent) error { return errPing })
+	open := func() error {
+		return s.Client.Events(ctx, func(woodpecker.StreamEvent) error { return errPing })
+	}
+	err := open()
+	if err != nil && !errors.Is(err, errPing) && ctx.Err() == nil {
+		err = open() // it is opened once only; one fault is not a verdict
+	}
 	const cost = "watches ask every few seconds instead"
 	var late *limitError
 	switch {
@@ -196,13 +202,24 @@ func (p *patient) events(ctx context.Context) finding {
 	case errors.As(err, &late):
 		return warning("", "the event stream opens and stays silent: something in front of the server holds it back").because(cost)
 	default:
-		return warning("", "the event stream cannot be used").because(err.Error() + "; " + cost)
+		return warning("", "the event stream cannot be used").because(streamWords(err) + "; " + cost)
 	}
 	if p.found != nil && !p.found.Public() && p.rights.Synced == 0 {
 		return warning("", "the event stream works and tells nothing of %s", p.found.FullName).
 			because("the server has stored no permission of " + p.login + " for it; " + cost)
 	}
 	return good("the event stream opens and lives")
+}
+
+// streamWords returns what is wrong with a stream, without the names of layers.
+func streamWords(err error) string {
+	if final, ok := errors.AsType[*transport.FinalError](err); ok {
+		return final.Err.Error()
+	}
+	if api, ok := errors.AsType[*woodpecker.APIError](err); ok {
+		return api.Words()
+	}
+	return err.Error()
 }
 
 func orUnknown(s string) string {

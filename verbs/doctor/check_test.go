@@ -175,19 +175,21 @@ func TestConclude(t *testing.T) {
 
 // sample is one of each, with texts that are too long for a line.
 func sample() ([]check, []finding) {
-	return []check{{name: "config"}, {name: "version"}, {name: "dns"}, {name: "repository"}, {name: "permissions"}}, []finding{
+	return []check{{name: "config"}, {name: "server"}, {name: "version"}, {name: "dns"}, {name: "repository"}, {name: "permissions"}}, []finding{
 		good("/home/ada/.config/homelab/config.yaml (default)"),
+		good("https://ci.example.lan (/home/ada/.config/homelab/config.yaml:2)"),
 		warning("", "Woodpecker 3.13.0 is older than 3.14.0").because(noStream),
 		needless("not asked: the address is pinned"),
 		failure(fault.Denied, "git remote -v", "the repository is unknown to the server or not readable by ada").
 			because("ada/app\x1b[31m (remote origin): 404; repositories are added at https://ci.example.lan/a-path-that-is-longer-than-a-line-is-wide/repos/add"),
-		finding{status: skipped, cause: "repository", what: "needs repository"},
+		{status: skipped, cause: "repository", what: "needs repository"},
 	}
 }
 
 func TestText(t *testing.T) {
 	all, found := sample()
 	r := conclude(nil, all, found)
+	r.file = "/home/ada/.config/homelab/config.yaml"
 	for _, width := range []int{0, 80, 40} {
 		golden.CompareString(t, fmt.Sprintf("text-%d", width), strings.Join(r.Text(width, false), "\n")+"\n")
 	}

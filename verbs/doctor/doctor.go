@@ -101,5 +101,8 @@ func run(ctx context.Context, c *cobra.Command, d Deps) error {
 	findings := examine(ctx, all, p, b)
 	b.end()
 	r := conclude(context.Cause(ctx), all, findings)
+	if p.conf != nil {
+		r.file = p.conf.File.V
+	}
 	return verb.Finish(d.IO, r, r.kind, nil)
 }

@@ -115,7 +115,7 @@ func TestIlls(t *testing.T) {
 			fix: "homelab config show", ok: "tcp token",
 		},
 		{
-			name: "no name in DNS", setup: func(t *testing.T, l *lab) {
+			name: "no name in DNS", setup: func(_ *testing.T, l *lab) {
 				l.file = "woodpecker: {server: https://ci.example.lan}\n"
 				l.resolve = func(_ context.Context, name string) ([]netip.Addr, error) {
 					return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
@@ -158,7 +158,7 @@ func TestIlls(t *testing.T) {
 				l.now = time.Now().Add(-12*24*time.Hour - time.Hour)
 			},
 			check: "tls", status: warned, detail: []string{"ends on", "in 13 days", "ci.example.lan", "homelab test CA"},
-			fix: "openssl x509 -noout -enddate", ok: "version repository",
+			fix: "openssl s_client", ok: "version repository",
 		},
 		{
 			name: "no TLS there", setup: func(t *testing.T, l *lab) {
@@ -167,7 +167,7 @@ func TestIlls(t *testing.T) {
 					t.Fatal(err)
 				}
 				plain := &http.Server{Handler: l.sim}
-				go plain.Serve(s)
+				go func() { _ = plain.Serve(s) }()
 				t.Cleanup(func() { plain.Close() })
 				l.file = "woodpecker: {server: https://ci.example.lan, dial: '" + s.Addr().String() + "'}\n"
 			},
@@ -318,6 +318,44 @@ func TestIlls(t *testing.T) {
 				l.checkout = func(context.Context) (*git.Repo, error) { return nil, &git.OwnershipError{Dir: "/src"} }
 			},
 			code: 1, check: "git", status: failed, detail: []string{"/src belongs to another user"}, fix: "git config --global --add safe.directory /src", ok: "repository",
+		},
+		{
+			name: "stream cut off", args: repo, setup: func(t *testing.T, l *lab) {
+				l.pointTo(t, l.ca.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/api/stream/events" {
+						panic(http.ErrAbortHandler)
+					}
+					l.sim.ServeHTTP(w, r)
+				}), host))
+			},
+			check: "events", status: warned, detail: []string{"cannot be used: stream error", "every few seconds"}, fix: "-", ok: "permissions",
+		},
+		{
+			name: "stream held back", args: repo, setup: func(t *testing.T, l *lab) {
+				l.pointTo(t, l.ca.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/api/stream/events" {
+						w.Header().Set("Content-Type", "text/event-stream")
+						w.WriteHeader(http.StatusOK)
+						_ = http.NewResponseController(w).Flush()
+						<-r.Context().Done()
+						return
+					}
+					l.sim.ServeHTTP(w, r)
+				}), host))
+			},
+			check: "events", status: warned, detail: []string{"opens and stays silent", "every few seconds"}, ok: "permissions",
+		},
+		{
+			name: "stream refused by a proxy", args: repo, setup: func(t *testing.T, l *lab) {
+				l.pointTo(t, l.ca.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/api/stream/events" {
+						http.Error(w, "no", http.StatusBadGateway)
+						return
+					}
+					l.sim.ServeHTTP(w, r)
+				}), host))
+			},
+			check: "events", status: warned, detail: []string{"cannot be used: the server answered 502"}, ok: "permissions",
 		},
 		{
 			name: "private and unknown to the stream", args: []string{"--repo", "ada/secret"}, setup: func(t *testing.T, l *lab) {
@@ -478,7 +516,8 @@ func TestInterrupted(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if r.ExitCode != code || r.Verdict != "interrupted" || !strings.Contains(r.Reason, "of 15 had ended") {
+		if r.ExitCode != code || r.Verdict != "interrupted" || !strings.Contains(r.Reason, "of 15 had ended") ||
+			r.check("version").Detail != "not known: interrupted" || r.check("user").Detail != "not known: interrupted" {
 			t.Errorf("\n%s", r)
 		}
 	}

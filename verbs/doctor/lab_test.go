@@ -84,7 +84,7 @@ func (l *lab) pointTo(t *testing.T, s *tlstest.Server) {
 	l.file = "woodpecker:\n  server: https://" + host + "\n  dial: " + s.Addr.String() + "\n  ca-file: " + l.ca.File(t) + "\n"
 }
 
-func (l *lab) deps(t *testing.T, io *ui.Streams, flags *verb.Flags, given func(string) *string) Deps {
+func (l *lab) deps(io *ui.Streams, flags *verb.Flags, given func(string) *string) Deps {
 	env := config.FromMap(l.env)
 	var redact transport.Redactor
 	io.Redact(redact.String)
@@ -154,7 +154,7 @@ func (l *lab) run(t *testing.T, args ...string) (out, story string, err error) {
 		return io.Configure(ui.Settings{Mode: mode, Color: flags.Color, Quiet: flags.Quiet})
 	}
 	var c *cobra.Command
-	c = New(l.deps(t, io, flags, func(name string) *string {
+	c = New(l.deps(io, flags, func(name string) *string {
 		f := c.Flags().Lookup(name)
 		if f == nil || !f.Changed {
 			return nil

@@ -93,8 +93,7 @@ func (p *patient) dns(ctx context.Context) finding {
 		} else if err != nil {
 			why = err.Error()
 		}
-		var no *net.DNSError
-		if errors.As(err, &no) {
+		if no, ok := errors.AsType[*net.DNSError](err); ok {
 			why = no.Err
 		}
 		return failure(fault.Unreachable, ui.Command("getent", "ahosts", p.origin.Host), "DNS gives no address for %s", p.origin.Host).
@@ -171,7 +170,7 @@ func (c contact) trusted(want transport.Origin, now time.Time) finding {
 		leaf := c.state.PeerCertificates[0]
 		names := certNames(leaf)
 		if left := leaf.NotAfter.Sub(now); left < expiresSoon {
-			return warning(look+" | openssl x509 -noout -enddate", "the certificate ends on %s, in %d days", day(leaf.NotAfter), int(left/(24*time.Hour))).
+			return warning(look, "the certificate ends on %s, in %s", day(leaf.NotAfter), days(left)).
 				because("it is for " + names + ", issued by " + issuer(leaf))
 		}
 		return good("for %s, issued by %s, until %s", names, issuer(leaf), day(leaf.NotAfter))
@@ -212,6 +211,13 @@ func (c contact) refused(e *transport.CertificateError, no func(string, ...any) 
 
 // day is a date as it is in UTC.
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+func days(d time.Duration) string {
+	if d < 24*time.Hour {
+		return "less than a day"
+	}
+	return count(int(d/(24*time.Hour)), "day")
+}
 
 func issuer(c *x509.Certificate) string {
 	if c.Issuer.CommonName != "" {

@@ -45,11 +45,6 @@ func (p *patient) discharge() {
 	}
 }
 
-// homelab returns a command of this program about the same server.
-func (p *patient) homelab(words ...string) string {
-	return ui.Command(append(append([]string{"homelab"}, words...), p.carry...)...)
-}
-
 // show is the command that tells where a value comes from.
 func (p *patient) show() string {
 	words := []string{"homelab", "config", "show"}
@@ -77,8 +72,7 @@ func (p *patient) again(server string) string {
 
 // plain returns a fault as a finding of the same kind.
 func plain(err error) finding {
-	var e *fault.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*fault.Error](err); ok {
 		return failure(e.Kind, e.Next, "%s", e.What).because(e.Why)
 	}
 	return failure(fault.KindOf(err), "", "%s", err.Error())

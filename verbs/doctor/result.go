@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"homelab/pkg/fault"
@@ -29,13 +30,14 @@ type result struct {
 	Checks []report `json:"checks"`
 
 	kind fault.Kind
+	file string // the user's, which the first check names whole
 }
 
 // conclude makes the result. ended is why the run's context did, nil if not. A
 // signal ends the run whatever was found by then.
 func conclude(ended error, all []check, found []finding) *result {
 	r := &result{Checks: []report{}, kind: fault.OK}
-	n := map[status]int{}
+	n := map[status]int{passed: 0, warned: 0, failed: 0, skipped: 0}
 	for i, f := range found {
 		r.Checks = append(r.Checks, newReport(all[i].name, f))
 		n[f.status]++
@@ -44,10 +46,9 @@ func conclude(ended error, all []check, found []finding) *result {
 		}
 	}
 	r.Header = ui.Header{Kind: kind}
-	var sig *fault.Signal
 	if ended != nil && !errors.Is(ended, fault.ErrTimeUp) {
 		r.kind = fault.Interrupted
-		if errors.As(ended, &sig) {
+		if sig, ok := errors.AsType[*fault.Signal](ended); ok {
 			r.kind = sig.Kind()
 		}
 		r.Reason = fmt.Sprintf("%s of %d had ended", count(n[passed]+n[warned]+n[failed], "check"), len(all))
@@ -88,6 +89,9 @@ const (
 func (r *result) Text(width int, color bool) []string {
 	var out []string
 	for _, c := range r.Checks {
+		if width > 0 && r.file != "" {
+			c.Detail = strings.ReplaceAll(c.Detail, r.file+":", filepath.Base(r.file)+":") // with a line's number
+		}
 		out = append(out, c.text(width, color)...)
 	}
 	return append(out, verb.Line(&r.Header, ""))

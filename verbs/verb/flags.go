@@ -43,7 +43,11 @@ func (f *Flags) Network(c *cobra.Command, timeout time.Duration) {
 	set.StringVar(&f.Server, "server", "", "Woodpecker's `URL`")
 	set.StringVar(&f.Dial, "dial", "", "reach the server at `ADDR[:PORT]` instead of asking DNS; its name stays the URL's")
 	set.BoolVar(&f.InsecureHTTP, "insecure-http", false, "allow plain http to other hosts than loopback")
-	set.DurationVar(&f.Timeout, "timeout", timeout, "end after `DUR`, requests included; 0 means never")
+	// The defaults differ, and a flag writes its default as soon as it is made:
+	// each verb keeps its own value until it runs.
+	own := timeout
+	set.DurationVar(&own, "timeout", timeout, "end after `DUR`, requests included; 0 means never")
+	c.PreRun = func(*cobra.Command, []string) { f.Timeout = own }
 }
 
 // Mode returns the form of the result. Asking for both JSON forms is a usage
