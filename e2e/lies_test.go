@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -336,32 +335,6 @@ func TestLies(t *testing.T) {
 			test(t, shared.Space(t))
 		})
 	}
-}
-
-// TestFaults pauses and restarts what all tests share, and therefore runs before
-// the parallel ones.
-func TestFaults(t *testing.T) {
-	s := shared.Space(t)
-	s.Create(workload(t, "Deployment", image(oldSHA, "ok")))
-	s.Complete("deployments", "web")
-
-	resume, err := shared.PauseControllers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.SetImage("deployments", "web", image(sha, "ok"))
-	time.Sleep(time.Second)
-	if o := s.Get("deployments", "web"); o.Observed() == o.Gen() {
-		t.Error("a paused controller has observed an update")
-	}
-	resume()
-	s.Complete("deployments", "web")
-
-	if err := shared.RestartAPIServer(context.Background(), time.Second); err != nil {
-		t.Fatal(err)
-	}
-	s.SetImage("deployments", "web", image(newSHA, "ok"))
-	s.Complete("deployments", "web")
 }
 
 // roleFile is the role the documentation tells users to grant.

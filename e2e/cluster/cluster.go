@@ -168,6 +168,9 @@ func (c *Cluster) start(ctx context.Context, bin string) error {
 	})
 }
 
+// URL is the API server's address.
+func (c *Cluster) URL() string { return c.url }
+
 // Stop ends everything, in the reverse order.
 func (c *Cluster) Stop() {
 	c.end()

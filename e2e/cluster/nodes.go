@@ -55,6 +55,7 @@ type Nodes struct {
 	registry map[string]string // image to digest, where a test has set one
 	cached   map[string]string // image to digest, as pulled
 	evicted  map[string]bool   // owners' UIDs
+	lost     map[string]bool   // nodes that are not ready
 	problems []error
 }
 
@@ -62,7 +63,7 @@ func startNodes(ctx context.Context, c *Cluster) (*Nodes, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	n := &Nodes{
 		c: c, end: cancel, pods: map[string]*pod{},
-		registry: map[string]string{}, cached: map[string]string{}, evicted: map[string]bool{},
+		registry: map[string]string{}, cached: map[string]string{}, evicted: map[string]bool{}, lost: map[string]bool{},
 	}
 	l, err := c.component("kubelet", "system:masters")
 	if err != nil {
@@ -137,14 +138,33 @@ func (n *Nodes) Add(ctx context.Context, name string, labels map[string]string, 
 	return err
 }
 
-// SetReady says whether the node reports that it is ready.
+// SetReady makes a node ready or not. One that is not starts no pod and lets
+// none go; the containers it runs are left as they are.
 func (n *Nodes) SetReady(ctx context.Context, name string, ready bool) error {
+	n.mu.Lock()
+	n.lost[name] = !ready
+	n.mu.Unlock()
 	body, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{nodeReady(ready)}}})
 	if err != nil {
 		return err
 	}
 	_, err = n.client.Do(ctx, http.MethodPatch, "/api/v1/nodes/"+name+"/status", StrategicPatch, body)
 	return err
+}
+
+// found waits until the node is ready, and is false if ctx ends before.
+func (n *Nodes) found(ctx context.Context, node string) bool {
+	for {
+		n.mu.Lock()
+		lost := n.lost[node]
+		n.mu.Unlock()
+		if !lost {
+			return true
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			return false
+		}
+	}
 }
 
 func nodeReady(ready bool) map[string]any {

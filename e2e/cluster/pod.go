@@ -97,6 +97,9 @@ func newContainer(spec Object) *container {
 
 // live plays the pod until ctx ends: it is being deleted.
 func (p *pod) live(ctx context.Context) {
+	if !p.n.found(ctx, p.node) {
+		return
+	}
 	if p.main[0].act == "evicted" && p.n.firstEviction(p.owner) {
 		p.change(ctx, func() { p.phase, p.reason = "Failed", "Evicted" })
 		return
@@ -134,7 +137,7 @@ func (p *pod) leave(ctx context.Context, o Object) {
 			wait = time.Duration(o.Int("metadata", "deletionGracePeriodSeconds")) * time.Second
 		}
 	}
-	if !sleep(ctx, wait) {
+	if !sleep(ctx, wait) || !p.n.found(ctx, p.node) {
 		return
 	}
 	body := fmt.Sprintf(`{"gracePeriodSeconds": 0, "preconditions": {"uid": %q}}`, p.uid)

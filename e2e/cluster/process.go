@@ -20,7 +20,7 @@ type Process struct {
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
+	done <-chan struct{} // closed when cmd has ended
 }
 
 // start runs the process, again after it has ended.
@@ -32,11 +32,24 @@ func (p *Process) start() error {
 	defer out.Close()
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
+	done, err := Spawn(cmd)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd, p.done = cmd, done
+	return nil
+}
+
+// Spawn starts a command that dies with this process, however that one ends;
+// the channel is closed when it has ended.
+func Spawn(cmd *exec.Cmd) (done <-chan struct{}, err error) {
 	// A group of its own: an interrupt at the terminal reaches this process,
 	// which then ends it. The signal at the parent's death covers the rest, a
 	// panic or SIGKILL.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	done := make(chan struct{})
+	ended := make(chan struct{})
 	started := make(chan error)
 	go func() {
 		// The kernel takes the death of the starting thread for the parent's:
@@ -45,17 +58,11 @@ func (p *Process) start() error {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // it is killed at the end; the log says more than the code
+			_ = cmd.Wait() // cmd.ProcessState says how it ended
 		}
-		close(done)
+		close(ended)
 	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cmd, p.done = cmd, done
-	return nil
+	return ended, <-started
 }
 
 // Signal sends s to the process.
