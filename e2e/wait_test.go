@@ -92,9 +92,7 @@ func play(t *testing.T, s *cluster.Space, c scenario) {
 	if c.after != nil {
 		c.after(t, s)
 	}
-	if t.Failed() {
-		t.Logf("after %v:\n%s%s", took, p.err.String(), p.out.String())
-	}
+	t.Logf("after %v:\n%s%s", took, p.err.String(), p.out.String())
 }
 
 func check(t *testing.T, p *process, w want) {
@@ -211,7 +209,7 @@ func scenarios() map[string]scenario {
 			want: want{code: 6, verdict: "superseded", within: 20 * time.Second},
 		},
 
-		"a tag that moved, and the node has the old image": {setup: moved("IfNotPresent"), want: failed("", "WrongImageRunning").soon(30 * time.Second)},
+		"a tag that moved, and the node has the old image": {setup: moved("IfNotPresent"), want: want{code: 1, verdict: "failed", reason: "WrongImageRunning", within: 30 * time.Second}},
 		"a tag that moved, and the node pulled it":         {setup: moved("Always"), want: ready},
 
 		// The controller.

@@ -186,7 +186,7 @@ func (c *Cluster) Stop() {
 // RestartAPIServer ends the API server, leaves it down for so long, and
 // returns when it is ready again.
 func (c *Cluster) RestartAPIServer(ctx context.Context, down time.Duration) error {
-	c.APIServer.stop(10 * time.Second)
+	c.APIServer.stop(2 * time.Second) // watches would hold it for much longer
 	time.Sleep(down)
 	if err := c.APIServer.start(); err != nil {
 		return err
