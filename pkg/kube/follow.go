@@ -130,6 +130,9 @@ func (f *follower) step(ctx context.Context) error {
 	case f.mode == PollingGet:
 		return f.poll(ctx, f.get)
 	case f.mode == PollingList:
+		if err := poll.Sleep(ctx, time.Until(f.lastList.Add(relistGap))); err != nil {
+			return err
+		}
 		return f.poll(ctx, f.list)
 	case !f.listed:
 		if err := poll.Sleep(ctx, time.Until(f.lastList.Add(relistGap))); err != nil {

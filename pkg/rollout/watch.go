@@ -131,7 +131,7 @@ type following struct {
 	query  kube.Query
 	stop   context.CancelFunc
 	sight  Sight
-	serial int
+	covers map[*tracked]string // the workloads it was opened for, by their selectors
 }
 
 func (h *hub) space(name string) *space {
@@ -396,25 +396,27 @@ func merged(ts []*tracked) string {
 	return best + " in (" + strings.Join(slices.Sorted(maps.Keys(values[best])), ",") + ")"
 }
 
-// followDependents opens or widens the follower of one resource.
+// followDependents opens or widens the follower of one resource. It is never
+// narrowed: a workload that has its end costs less than a new list.
 func (h *hub) followDependents(s *space, resource string, ts []*tracked) {
-	labels := merged(ts)
-	old := s.follows[resource]
-	if old != nil {
-		if old.query.Labels == labels || old.query.Labels == "" {
+	covers := map[*tracked]string{}
+	for _, t := range ts {
+		covers[t] = t.snap.Target.Selector.String()
+	}
+	if old := s.follows[resource]; old != nil {
+		missing := func(t *tracked) bool { return old.covers[t] != covers[t] }
+		if old.query.Labels == "" || !slices.ContainsFunc(ts, missing) {
 			return
 		}
 		old.stop()
 	}
+	labels := merged(ts)
 	r := kube.Apps(resource)
 	if resource == "pods" {
 		r = kube.Core(resource)
 	}
 	ctx, stop := context.WithCancel(h.ctx)
-	f := &following{query: kube.Query{Labels: labels, Keep: keepDependent(resource)}, stop: stop}
-	if old != nil {
-		f.serial = old.serial + 1
-	}
+	f := &following{query: kube.Query{Labels: labels, Keep: keepDependent(resource)}, stop: stop, covers: covers}
 	s.follows[resource] = f
 	sink := &dependentSink{h: h, s: s, f: f, resource: resource}
 	h.work.Go(func() {
@@ -638,6 +640,9 @@ func (h *hub) judge(t *tracked) {
 	t.verdict = v
 	h.tell(t, v)
 	for _, w := range v.Fetch {
+		if v.Final() && (w.Kind == WantEvents || w.Kind == WantLog) {
+			continue // an end is explained once it is confirmed
+		}
 		h.fetch(t, w)
 	}
 	if !v.Wake.IsZero() {
