@@ -316,6 +316,19 @@ func TestSuperseded(t *testing.T) {
 		w.cfg.AcceptNewer = true
 		expect{outcome: Ready, warns: "following"}.check(t, "skipped and never seen", w.look())
 	})
+	t.Run("by what it was known", func(t *testing.T) {
+		w := newWorld(Deployment)
+		w.image("reg.lan/web:v1")
+		w.Target.Template.Containers = append(w.Target.Template.Containers, Container{Name: "db", Image: "postgres:16", Readiness: &Probe{}})
+		w.Target.Template.Containers[0].Env = map[string]string{"GIT_SHA": wanted}
+		w.look()
+		w.Target.Template.Containers[0].Image, w.Target.Template.Containers[0].Env = "reg.lan/web:v2", map[string]string{"GIT_SHA": newer}
+		v := w.look()
+		expect{outcome: Superseded}.check(t, "without a registry", v)
+		if wants(v, WantImage, "") || !slices.Equal(v.Containers, []string{"web"}) {
+			t.Errorf("asks %+v about %q", v.Fetch, v.Containers)
+		}
+	})
 	t.Run("a label gate waits for the new image's label", func(t *testing.T) {
 		w := newWorld(Deployment)
 		w.image("reg.lan/web:v1")

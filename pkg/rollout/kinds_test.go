@@ -69,6 +69,10 @@ func TestStatefulSet(t *testing.T) {
 			w.Pods[0].unready(State{Is: Running, Started: noon()})
 		}),
 		sts("partition, all updated before", 0, expect{outcome: Ready, verified: new(true)}, partition(2, 3)),
+		sts("partition, a pod below counts for nothing", 0, expect{outcome: Pending, says: "0/1 updated"}, func(w *world) {
+			partition(2, 1)(w)
+			w.Pods = []Pod{w.pod(0, "new", newRef), w.pod(1, "old", oldRef)}
+		}),
 		sts("partition with a first ordinal", 0, expect{outcome: Ready}, func(w *world) {
 			partition(2, 1)(w)
 			w.Target.FirstOrdinal = 5

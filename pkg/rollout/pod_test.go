@@ -137,7 +137,7 @@ func TestPodClasses(t *testing.T) {
 	)
 	for _, text := range []string{
 		"i/o timeout", "connection refused", "lookup reg.lan: no such host", "TLS handshake timeout", "unexpected EOF", "context deadline exceeded",
-		"429 Too Many Requests", "toomanyrequests: slow down", "unexpected status code 503: not found", "502 Bad Gateway", "no space left on device", "something new",
+		"429 Too Many Requests", "toomanyrequests: slow down", "unexpected status code 503: not found", "502 Bad Gateway", "no space left on device", "something new", "x: not found: unexpected EOF",
 	} {
 		rows = append(rows, never("pull "+text, ClassTransient, pull("ErrImagePull", text)))
 	}
@@ -312,13 +312,12 @@ func TestGracesStartAnew(t *testing.T) {
 func TestExplaining(t *testing.T) {
 	w := newWorld(Deployment)
 	crash(waiting("CrashLoopBackOff", ""), 3, 1, "Error")(w)
-	v := w.look()
 	log := Want{Kind: WantLog, Pod: "web-new-0", Container: "web", Previous: true}
-	found := false
-	for _, f := range v.Fetch {
-		found = found || f == log
+	v := w.look()
+	if slices.Contains(v.Fetch, log) {
+		t.Error("a log is asked for before the end is certain")
 	}
-	if !found {
+	if v = w.confirm(); !slices.Contains(v.Fetch, log) {
 		t.Errorf("no log of the instance before is asked for: %+v", v.Fetch)
 	}
 	w.Logs[log] = LogTail{Lines: []string{"boom"}}
@@ -376,4 +375,49 @@ func TestEventsArePaced(t *testing.T) {
 	if lists == 0 || lists > 12 {
 		t.Errorf("%d event lists in a minute, want 1 to 12", lists)
 	}
+}
+
+// What looks like trouble and is none.
+func TestNoTrouble(t *testing.T) {
+	t.Run("an init container that ended well is not to blame", func(t *testing.T) {
+		w := newWorld(Deployment)
+		w.rolling(waiting("PodInitializing", ""))
+		w.Pods[0].Containers = append([]ContainerStatus{{Name: "migrate", Init: true, Seen: true, State: State{Is: Terminated, Reason: "Completed"}}}, w.Pods[0].Containers...)
+		if v := w.look(); v.Cause != nil {
+			t.Errorf("blames %+v", v.Cause)
+		}
+	})
+	t.Run("pods with the same labels and another owner", func(t *testing.T) {
+		for _, k := range []Kind{Deployment, StatefulSet, DaemonSet} {
+			w := newWorld(k)
+			p := w.pod(3, "else", oldRef)
+			p.Owner.UID = "a stranger"
+			p.unready(waiting("InvalidImageName", ""))
+			w.Pods = append(w.Pods, p)
+			expect{outcome: Ready}.check(t, string(k), w.look())
+		}
+	})
+	t.Run("a refusal before the last success", func(t *testing.T) {
+		w := newWorld(StatefulSet)
+		w.Pods = w.Pods[:2]
+		w.Target.Status.Ready, w.Target.Status.Available = 2, 2
+		w.look()
+		w.pass(explainAfter)
+		w.events("target", Event{Reason: "FailedCreate", Message: "violates PodSecurity", Last: noon()}, Event{Reason: "SuccessfulCreate"})
+		w.look()
+		v := w.pass(time.Minute).look()
+		expect{outcome: Pending, says: "2/3 updated"}.check(t, "", v)
+	})
+}
+
+func TestTheFirstCrashCounts(t *testing.T) {
+	w := newWorld(Deployment)
+	crash(State{Is: Running, Started: noon()}, 1, 1, "Error")(w)
+	w.look()
+	w.pass(30 * time.Second)
+	c := &w.Pods[0].Containers[0]
+	c.State, c.Last.Finished = waiting("CrashLoopBackOff", ""), w.now
+	w.look()
+	expect{outcome: Pending}.check(t, "just before", w.pass(15*time.Second-time.Millisecond).look())
+	expect{outcome: Failed}.check(t, "just after", w.pass(time.Millisecond).look())
 }

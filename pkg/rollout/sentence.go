@@ -216,7 +216,9 @@ func (a *assessor) tail(c *Cause) {
 	w := Want{Kind: WantLog, Pod: c.Pod, Container: c.Container, Previous: c.Restarts > 0}
 	got, ok := a.s.Logs[w]
 	if !ok {
-		a.want(w)
+		if a.s.Live || a.s.Ended != Going {
+			a.want(w) // read once, when the end is certain
+		}
 		return
 	}
 	if got.Err != "" {
