@@ -8,7 +8,7 @@
 // So the answer here is one conjunction over one snapshot: the template carries
 // the commit, the controller has seen that template, the revision made of
 // exactly that template is the one the pods belong to, and those pods are
-// ready, still ready after a while, and run the image they should (ADR 0011).
+// ready, still ready after a while, and run the image they should.
 // Whatever part is missing is waited for; it is told which one.
 //
 // Everything is anchored to the target revision. A pod of an older revision
