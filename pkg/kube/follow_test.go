@@ -487,9 +487,9 @@ func TestFollowRefused(t *testing.T) {
 			l.wait(2 * time.Second)
 			l.sim.Delete("deployments", "shop", "api")
 			l.wait(2 * time.Second)
-			l.asked("0.0 list", "0.0 watch", "0.5 watch", "0.5 list", "2.5 list", "4.5 list", "6.5 list")
-			l.tells("0.0 listing", "0.0 synced api,web", "0.0 watching", "0.5 polling-list refused",
-				"4.5 synced api,web", "6.5 synced web")
+			l.asked("0.0 list", "0.0 watch", "0.5 watch", "1.0 list", "3.0 list", "5.0 list", "7.0 list")
+			l.tells("0.0 listing", "0.0 synced api,web", "0.0 watching", "1.0 polling-list refused",
+				"5.0 synced api,web", "7.0 synced web")
 			if !kube.IsForbidden(l.sink.state.Refused) {
 				l.Errorf("refused: %v", l.sink.state.Refused)
 			}

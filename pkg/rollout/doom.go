@@ -479,7 +479,7 @@ func (a *assessor) claimTrouble(p Pod) *trouble {
 
 // eventsOf returns the events about an object, newest first, and asks for them
 // while they are missing or old. One list per eventPace is enough for a person,
-// and all that is spent, however many pods there are.
+// and all that is spent, however many pods there are; an end is worth one more.
 func (a *assessor) eventsOf(uid string) []Event {
 	if uid == "" {
 		return nil
@@ -489,9 +489,10 @@ func (a *assessor) eventsOf(uid string) []Event {
 		a.lack("events")
 		return nil
 	}
-	if known.Sight == Unread || !a.now.Before(known.At.Add(eventPace)) {
+	end := (a.s.Live || a.s.Ended != Going) && a.listed.Before(a.now)
+	if end || known.Sight == Unread || !a.now.Before(known.At.Add(eventPace)) {
 		switch next := a.listed.Add(eventPace); {
-		case a.listed.IsZero() || !a.now.Before(next):
+		case end || a.listed.IsZero() || !a.now.Before(next):
 			a.want(Want{Kind: WantEvents, UID: uid})
 			a.listed = a.now
 		default:

@@ -166,8 +166,9 @@ const (
 	MatchDigest     Match = "digest"
 )
 
-// Expected is what the workload should run. At most one of Commit and Build is
-// set; Image and Digest stand alone or add to them.
+// Expected is what the workload should run. Of Commit and Build either
+// will do where both are set, as for a git tag; Image and Digest stand alone or
+// add to them.
 type Expected struct {
 	Commit string // lower-case hex, 4 to 64 digits: full when git knows it
 	Typed  int    // digits the user typed; 0 means all of Commit

@@ -124,8 +124,8 @@ func namesCommit(token, commit string, typed int) bool {
 // what is expected. commitOnly switches build ids off.
 func carries(text string, e Expected, commitOnly bool) bool {
 	parts := tokens(text)
-	if e.Commit != "" {
-		return slices.ContainsFunc(parts, func(t string) bool { return namesCommit(t, e.Commit, e.Typed) })
+	if e.Commit != "" && slices.ContainsFunc(parts, func(t string) bool { return namesCommit(t, e.Commit, e.Typed) }) {
+		return true
 	}
 	if e.Build == "" || commitOnly {
 		return false

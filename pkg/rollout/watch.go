@@ -638,9 +638,11 @@ func (h *hub) judge(t *tracked) {
 		return
 	}
 	t.verdict = v
-	h.tell(t, v)
+	if !v.Final() {
+		h.tell(t, v) // an end is not to be believed before it is confirmed
+	}
 	for _, w := range v.Fetch {
-		if v.Final() && (w.Kind == WantEvents || w.Kind == WantLog) {
+		if v.Final() && explains(w.Kind) {
 			continue // an end is explained once it is confirmed
 		}
 		h.fetch(t, w)
@@ -672,12 +674,16 @@ func (h *hub) tell(t *tracked, v Verdict) {
 
 const explainWithin = 1500 * time.Millisecond // for one more event list and log
 
+// explains says whether a thing only explains an end: it is worth fetching
+// once that is certain.
+func explains(k WantKind) bool { return k == WantEvents || k == WantLog || k == WantAncestry }
+
 // end takes a confirmed end. What would explain it better is fetched first,
 // once and for a short time.
 func (h *hub) end(ctx context.Context, t *tracked, v Verdict) {
 	if v.Outcome != Ready && t.explainBy.IsZero() {
 		for _, w := range v.Fetch {
-			if w.Kind != WantEvents && w.Kind != WantLog {
+			if !explains(w.Kind) {
 				continue
 			}
 			t.explain++
@@ -720,7 +726,7 @@ func (h *hub) close(ctx context.Context, t *tracked) {
 		defer cancel()
 		var wait sync.WaitGroup
 		for _, w := range v.Fetch {
-			if w.Kind == WantEvents || w.Kind == WantLog {
+			if explains(w.Kind) {
 				wait.Go(func() {
 					f := h.ask(last, t.cfg, t.snap.Target, w)
 					h.post(func() { f(t) })

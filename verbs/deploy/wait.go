@@ -250,7 +250,7 @@ func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, t
 	for i, v := range verdicts {
 		kinds[i] = kindFor(v.Outcome, context.Cause(ctx))
 		next := v.Next
-		if next == "" && (kinds[i] == fault.Timeout || kinds[i] == fault.Interrupted || kinds[i] == fault.Terminated || kinds[i] == fault.Unreachable) {
+		if next == "" && v.Repeat != nil {
 			next = o.resume(c, targets[i], v)
 		}
 		out := view(conn.Context, targets[i], v, kinds[i], next, tell.took(i))
@@ -276,13 +276,14 @@ func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, t
 }
 
 // resume returns the command that waits on for one workload, with every flag
-// that was given.
+// that was given and those that the verdict adds.
 func (o *waitOptions) resume(c *cobra.Command, t ref, v rollout.Verdict) string {
 	words := []string{"homelab", "deploy", "wait", t.String()}
 	if !o.want.shaGiven && v.Expected.Commit != "" {
 		words = append(words, "--sha", v.Expected.Commit)
 	}
-	return ui.Command(append(words, given(c)...)...)
+	words = append(words, given(c)...)
+	return ui.Command(append(words, v.Repeat...)...)
 }
 
 // given returns the flags of the command line that a command continuing it
