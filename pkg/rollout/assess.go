@@ -521,7 +521,9 @@ func (a *assessor) conclude() {
 	}
 	if len(a.lacks) > 0 {
 		slices.Sort(a.lacks)
-		v.Why = append(v.Why, "not permitted to read "+strings.Join(a.lacks, ", "))
+		lacking := "not permitted to read " + strings.Join(a.lacks, ", ")
+		v.Why = append(v.Why, lacking)
+		a.warn("%s", lacking)
 	}
 	switch a.s.Ended {
 	case Going:

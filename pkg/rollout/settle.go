@@ -76,7 +76,10 @@ func (a *assessor) completeSince() time.Time {
 	// A kubelet's clock may be ahead; a sign counts from when it was first seen
 	// at the latest.
 	seen := a.held(keyComplete+"/"+latest.UTC().Format(time.RFC3339), time.Time{})
-	if latest.IsZero() || latest.After(seen.First) {
+	// Servers date in whole seconds, cut off: what is dated 12:00:05 may have
+	// happened a second later.
+	latest = latest.Add(time.Second)
+	if latest.Year() <= 1 || latest.After(seen.First) {
 		return seen.First
 	}
 	return latest
