@@ -16,6 +16,7 @@ type expectation struct {
 	sha, image, digest string
 	shaGiven           bool
 	noGate             bool
+	changed            bool // --changed-since is a gate of its own
 }
 
 // resolve turns the flags into what is expected, with the warnings that
@@ -25,8 +26,8 @@ func (e expectation) resolve(ctx context.Context, repo *git.Repo, help string) (
 	want := rollout.Expected{Image: e.image, Digest: strings.ToLower(e.digest)}
 	var warnings []string
 	switch {
-	case e.noGate && (e.shaGiven || e.image != "" || e.digest != ""):
-		return want, nil, fault.Usagef(help, "--no-image-gate contradicts --sha, --image and --digest")
+	case e.noGate && (e.shaGiven || e.image != "" || e.digest != "" || e.changed):
+		return want, nil, fault.Usagef(help, "--no-image-gate contradicts --sha, --image, --digest and --changed-since")
 	case e.noGate:
 		return rollout.Expected{}, nil, nil
 	case e.shaGiven:
@@ -38,7 +39,7 @@ func (e expectation) resolve(ctx context.Context, repo *git.Repo, help string) (
 			warnings = append(warnings, w)
 		}
 		return want, warnings, err
-	case e.image != "" || e.digest != "":
+	case e.image != "" || e.digest != "" || e.changed:
 		return want, nil, nil
 	case repo == nil:
 		return want, nil, fault.Usagef(help, "no commit to wait for: this is no git checkout, and --sha is not given").

@@ -130,7 +130,7 @@ func (o *waitOptions) configs(ctx context.Context, c *cobra.Command, args []stri
 	if err != nil {
 		return none(fault.New(fault.Usage, ui.Clean(err.Error()), "").From(err))
 	}
-	o.want.shaGiven = c.Flags().Changed("sha")
+	o.want.shaGiven, o.want.changed = c.Flags().Changed("sha"), o.since != ""
 	expected, warnings, err := o.want.resolve(ctx, repo, help)
 	if err != nil {
 		return none(err)
