@@ -24,23 +24,28 @@ func TestReadmeCommands(t *testing.T) {
 		t.Fatalf("found %d command lines: the pattern goes wrong", len(lines))
 	}
 	for _, m := range lines {
-		words := strings.Fields(m[1])
-		a := &app{process: process{streams: &ui.Streams{}}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
-		c, rest, err := a.root().Find(words)
-		if err != nil {
-			t.Errorf("homelab %s: %v", m[1], err)
-			continue
-		}
-		if _, ok := verb.InfoOf(c); !ok {
-			t.Errorf("homelab %s: %q is no verb", m[1], c.CommandPath())
-			continue
-		}
-		if err := c.ParseFlags(rest); err != nil {
-			t.Errorf("homelab %s: %v", m[1], err)
-			continue
-		}
-		if err := c.ValidateArgs(c.Flags().Args()); err != nil {
-			t.Errorf("homelab %s: %v", m[1], err)
-		}
+		takes(t, m[1])
+	}
+}
+
+// takes checks that the program takes a command line, without its own name.
+func takes(t *testing.T, line string) {
+	t.Helper()
+	a := &app{process: process{streams: &ui.Streams{}}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
+	c, rest, err := a.root().Find(strings.Fields(line))
+	if err != nil {
+		t.Errorf("homelab %s: %v", line, err)
+		return
+	}
+	if _, ok := verb.InfoOf(c); !ok {
+		t.Errorf("homelab %s: %q is no verb", line, c.CommandPath())
+		return
+	}
+	if err := c.ParseFlags(rest); err != nil {
+		t.Errorf("homelab %s: %v", line, err)
+		return
+	}
+	if err := c.ValidateArgs(c.Flags().Args()); err != nil {
+		t.Errorf("homelab %s: %v", line, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"homelab/verbs/about"
 	"homelab/verbs/ci"
 	configverbs "homelab/verbs/config"
+	"homelab/verbs/deploy"
 	"homelab/verbs/doctor"
 	"homelab/verbs/verb"
 )
@@ -146,6 +147,7 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.SetErr(a.streams.Err)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
+		deploy.New(a.deployDeps()),
 		configverbs.New(a.configDeps()),
 		doctor.New(a.doctorDeps()),
 	)

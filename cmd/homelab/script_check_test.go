@@ -56,7 +56,7 @@ func (a *attempt) path() string {
 // what a shell asks while somebody types.
 func (a *attempt) free() bool {
 	p := a.path()
-	helps := a.has("--help") || a.has("-h") || p == "" || p == "ci" || p == "help" || strings.HasPrefix(p, "help ") && p != "help exit-codes"
+	helps := a.has("--help") || a.has("-h") || p == "" || p == "ci" || p == "deploy" || p == "help" || strings.HasPrefix(p, "help ") && p != "help exit-codes"
 	return strings.HasPrefix(p, "__complete") || helps && a.code == 0
 }
 
@@ -65,7 +65,7 @@ func noSecrets(p []byte) error {
 	if i := bytes.Index(bytes.ToLower(p), []byte("canary")); i >= 0 {
 		return fmt.Errorf("a secret is shown: %q", p[max(0, i-40):min(len(p), i+40)])
 	}
-	for _, s := range []string{lab.Token, lab.Variable} {
+	for _, s := range []string{lab.Token, lab.Variable, lab.KubeToken} {
 		for shift := range 3 {
 			// A secret inside a longer text is encoded in one of three ways.
 			enc := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + s))
@@ -211,7 +211,7 @@ func fits(verdict string, code int) error {
 	want := map[string][]int{
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
-		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
+		"interrupted": {130, 143}, "ready": {0}, "paused": {5}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
 	}
 	for _, row := range fault.Table() {
 		if _, known := want[row.Name]; !known {
@@ -227,7 +227,7 @@ func fits(verdict string, code int) error {
 // oneLine checks the text form: of a verb with a verdict one line, of one that
 // prints something else that, and one line when there is nothing of it.
 func (a *attempt) oneLine(out string) error {
-	results := 0
+	results, want := 0, a.targets()
 	last := ""
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\n")
@@ -235,7 +235,7 @@ func (a *attempt) oneLine(out string) error {
 			continue
 		}
 		last = line
-		if word, _, ok := strings.Cut(line, ": "); ok && fits(word, a.code) == nil {
+		if word, _, ok := strings.Cut(line, ": "); ok && (fits(word, a.code) == nil || want > 1 && known(word)) {
 			results++
 		}
 	}
@@ -246,18 +246,44 @@ func (a *attempt) oneLine(out string) error {
 		return errors.New("stdout has no result")
 	case payload && a.code == 0:
 		return nil
-	case results != 1:
+	case results != want:
 		return fmt.Errorf("stdout has %d results: %q", results, out)
-	case a.term == nil && !payload && strings.Count(out, "\n") != 1:
-		return fmt.Errorf("stdout is not one line: %q", out)
+	case a.term == nil && !payload && strings.Count(out, "\n") != want:
+		return fmt.Errorf("stdout is not %d lines: %q", want, out)
 	}
-	if word, _, _ := strings.Cut(last, ": "); fits(word, a.code) != nil && a.term == nil {
+	if word, _, _ := strings.Cut(last, ": "); want == 1 && fits(word, a.code) != nil && a.term == nil {
 		return fmt.Errorf("the last line is no result: %q", last)
 	}
 	if _, next, ok := strings.Cut(last, "; next: "); ok && a.term == nil {
 		return pasteable(next)
 	}
 	return nil
+}
+
+// known says whether some run ends with that verdict.
+func known(verdict string) bool {
+	for code := range 144 {
+		if fits(verdict, code) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// targets is how many result lines the command line asks for.
+func (a *attempt) targets() int {
+	if a.path() != "deploy wait" || a.code == fault.Usage.Code() {
+		return 1
+	}
+	c, rest, err := tree().Find(a.args[1:])
+	if err != nil || c.ParseFlags(rest) != nil {
+		return 1
+	}
+	seen := map[string]bool{}
+	for _, t := range c.Flags().Args() {
+		seen[t] = true
+	}
+	return len(seen)
 }
 
 // pasteable says whether a printed command would be understood.

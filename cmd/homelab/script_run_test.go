@@ -93,7 +93,7 @@ func environ(ts *testscript.TestScript) []string {
 		"VAULT_ADDR", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_NAMESPACE", "VAULT_SKIP_VERIFY",
 		"FORGEJO_TOKEN", "GITEA_TOKEN", "GITHUB_TOKEN", "GH_TOKEN",
 		"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "SSL_CERT_FILE",
-		"GITLOG", "GIT_DIR", "GOCOVERDIR", "GORACE",
+		"GITLOG", "GIT_DIR", "KUBECONFIG", "DOCKER_CONFIG", "GOCOVERDIR", "GORACE",
 	}
 	for name := range gitEnv("") {
 		names = append(names, name)
@@ -237,7 +237,7 @@ func (a *attempt) after(stepErr error) error {
 
 // during carries the steps out, one after the other, while the command runs:
 // "after TEXT" waits until it was printed or stands on the screen, "sleep DUR", "signal
-// INT|TERM", "type KEYS", "resize WxH", "lab ..." and "vault ...".
+// INT|TERM", "type KEYS", "resize WxH", "lab ...", "kube ..." and "vault ...".
 func (a *attempt) during(ctx context.Context, w *world, getenv func(string) string,
 	until func(context.Context, string) error, signal func(os.Signal) error, t *ptytest.Term,
 ) <-chan error {
@@ -294,6 +294,8 @@ func (a *attempt) step(ctx context.Context, w *world, head, line string,
 	case "lab":
 		_, err := w.do(split(rest), head)
 		return err
+	case "kube":
+		return w.kube.Do(split(rest)...)
 	case "vault":
 		return w.doVault(split(rest))
 	}

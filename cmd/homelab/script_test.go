@@ -53,10 +53,10 @@ func TestScripts(t *testing.T) {
 		Dir:   filepath.Join("testdata", "script"),
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": cmdLab, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
+			"lab": cmdLab, "kube": cmdKube, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
 			"commit": cmdCommit, "exits": cmdExits, "verdict": cmdVerdict,
 			"subset": cmdSubset, "jsonl": cmdJSONL, "shape": cmdShape, "ttyframe": cmdTTYFrame,
-			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits,
+			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "ttyheight": cmdTTYHeight,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {

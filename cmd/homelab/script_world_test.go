@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,9 +28,12 @@ type world struct {
 	t       testing.TB
 	work    string
 	lab     *lab.Lab
+	kube    *lab.Kube
 	vault   *vaultsim.Vault
 	forgive bool // requests for nothing are part of the script
 	term    *ptytest.Term
+
+	registry *httptest.Server
 
 	mu        sync.Mutex
 	recorders map[string]*recorder
@@ -123,7 +127,14 @@ func (w *world) start(ts *testscript.TestScript, args []string) {
 			w.lab.URL(), w.lab.Dial(), filepath.Join(w.work, "ca.pem"))
 		ts.Check(os.WriteFile(filepath.Join(w.work, "home", ".config", "homelab", "config.yaml"), []byte(text), 0o600))
 	}
-	if noCheckout {
+	if !noCheckout {
+		w.enter(ts)
+	}
+}
+
+// enter copies the checkout and leaves the script in it.
+func (w *world) enter(ts *testscript.TestScript) {
+	if _, err := os.Stat(filepath.Join(w.work, "app")); err == nil {
 		return
 	}
 	from, err := checkout()

@@ -77,6 +77,7 @@ func libraries() map[string][]string {
 		"github.com/hashicorp/vault":             {"pkg/vault"},
 		"k8s.io/client-go":                       {"pkg/kube", "pkg/rollout", "pkg/stack"},
 		"k8s.io/api":                             {"pkg/kube", "pkg/rollout", "pkg/stack"},
+		"k8s.io/klog":                            {"pkg/kube"},
 		"k8s.io/apimachinery":                    {"pkg/kube", "pkg/rollout", "pkg/stack"},
 		"github.com/cenkalti/backoff":            {"pkg/poll", "pkg/transport"},
 		"github.com/goccy/go-yaml":               {"pkg/config", "pkg/stack"},

@@ -1,6 +1,6 @@
 // Command bench measures what the program promises and says for each promise
 // whether it was kept: the shipped binary as a process, over TLS on the
-// loopback and with the pinned address, against the simulated server, with
+// loopback and with the pinned address, against the simulated servers, with
 // named alternatives measured in the same run. A missed target is a row like any
 // other and no failure; a measurement that could not be made is one. What takes hours is measured in
 // simulated time by the tests of this package, which scripts/bench builds, too.
@@ -55,6 +55,9 @@ func measurements() []measurement {
 		{[]string{"appear"}, appear},
 		{[]string{"lag-stream", "red-stream"}, lagByStream},
 		{[]string{"lag-poll", "red-poll"}, lagByPolling},
+		{[]string{"deploy-start"}, deployStart},
+		{[]string{"deploy-ready", "deploy-replaced", "deploy-failed"}, deployLag},
+		{[]string{"deploy-memory", "deploy-requests"}, deployMany},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
 		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}

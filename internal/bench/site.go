@@ -116,6 +116,11 @@ type process struct {
 func (b *bench) homelab(ctx context.Context, s *site, tune func(*exec.Cmd), args ...string) (*process, error) {
 	cmd := exec.CommandContext(ctx, b.program("homelab"), args...)
 	cmd.Dir, cmd.Env = s.Home, s.Env(token)
+	return finish(ctx, cmd, tune)
+}
+
+// finish runs a command to its end and keeps what it printed.
+func finish(ctx context.Context, cmd *exec.Cmd, tune func(*exec.Cmd)) (*process, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	p := &process{}

@@ -1,6 +1,7 @@
 // Command demo plays the demonstration of scripts/demo: acts on a stage. The
 // stage is a temporary folder with a user's home, a simulated Woodpecker behind
-// TLS and a balancer that breaks answers by seed, and a shell that shows each
+// TLS, a balancer that breaks answers by seed, a simulated cluster that a
+// pipeline deploys to, and a shell that shows each
 // command before and its exit code after. An act fails when it does not see
 // what it came to show.
 package main
@@ -26,7 +27,9 @@ type act struct {
 func acts() []act {
 	return []act{
 		{"A commit goes green, through a load balancer that breaks answers", green},
+		{"It reaches the cluster: its image first, then its rollout", deployed},
 		{"The next one goes red: which step, what it printed, what to type", red},
+		{"The one after it is green, and its image cannot be pulled", unpulled},
 	}
 }
 

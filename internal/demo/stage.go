@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"homelab/internal/faultlb"
+	"homelab/internal/kubesim"
 	"homelab/internal/rig"
 	"homelab/internal/woodsim"
 )
@@ -37,6 +38,8 @@ type stage struct {
 	ci   *woodsim.Server
 	lb   *faultlb.Balancer
 	told faultlb.Stats // the balancer's, when it was last told
+
+	cluster *kubesim.Sim
 }
 
 // setUp builds the stage; t takes it down.
@@ -75,7 +78,11 @@ func setUp(ctx context.Context, t *rig.T, bin string, seed uint64) (*stage, erro
 			return nil, err
 		}
 	}
-	runner, err := woodsim.NewRunner(repo, woodsim.RunnerOptions{Dir: t.TempDir()})
+	tools, err := s.setUpCluster(t)
+	if err != nil {
+		return nil, err
+	}
+	runner, err := woodsim.NewRunner(repo, woodsim.RunnerOptions{Dir: t.TempDir(), Env: tools})
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ const (
 	EnvVaultCACert    = "VAULT_CACERT"
 	EnvVaultNamespace = "VAULT_NAMESPACE"
 	EnvKubeconfig     = "KUBECONFIG"
+	EnvKubeHost       = "KUBERNETES_SERVICE_HOST" // set in a pod, as the next one is
+	EnvKubePort       = "KUBERNETES_SERVICE_PORT"
 )
 
 // Env is the process environment as it was when it was read. The zero value
@@ -80,6 +82,9 @@ func (e Env) Child() []string {
 	}
 	return out
 }
+
+// TokenNames lists the variables that hold tokens.
+func TokenNames() []string { return tokenVars() }
 
 func tokenVars() []string {
 	return []string{EnvToken, EnvVaultToken, EnvForgejoToken, EnvGiteaToken, EnvGitHubToken, EnvGHToken}

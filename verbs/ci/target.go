@@ -243,6 +243,15 @@ func given(flag string, a asked) ([]pipeline.Candidate, error) {
 	return []pipeline.Candidate{{Origin: "--repo", Name: flag}}, nil
 }
 
+// Candidates returns where a repository may be found: what --repo names, else
+// the checkout's remotes, preferred first.
+func Candidates(ctx context.Context, repo *git.Repo, flag, preferred string) ([]pipeline.Candidate, error) {
+	if wanted, err := given(flag, asked{}); err != nil || len(wanted) > 0 {
+		return wanted, err
+	}
+	return fromRemotes(ctx, repo, preferred)
+}
+
 // fromRemotes returns the places the checkout's remotes name, in the order
 // they are asked: the repository file's, the current branch's upstream,
 // origin, the only one.
