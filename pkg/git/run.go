@@ -36,6 +36,7 @@ type Command struct {
 	Name  string    // a program, looked up in Env's PATH unless it is an absolute path
 	Args  []string  // without the program's name
 	Env   []string  // the whole environment, "KEY=VALUE"; what points at another repository is removed
+	Set   []string  // added to Env; unlike there, what names an index or a work tree stays
 	Stdin io.Reader // nil: empty
 
 	// Stdout and Stderr receive the output as it comes; nil: it is kept, within
@@ -127,7 +128,7 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	if ctx.Err() != nil {
 		return none, fmt.Errorf("%s: %w", strings.Join(argv, " "), context.Cause(ctx))
 	}
-	env := childEnv(c.Env, c.Dir)
+	env := append(childEnv(c.Env, c.Dir), c.Set...)
 	path, err := lookPath(c.Name, env)
 	if err != nil {
 		return none, err
