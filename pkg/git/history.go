@@ -97,6 +97,16 @@ func (r *Repo) Tree(ctx context.Context, treeish string) (string, error) {
 	return strings.TrimSpace(string(res.Stdout)), err
 }
 
+// TreeFile returns the content of a file in a tree, at most 8 MiB. The error
+// is ErrNoFile, *TooLargeError, or git's.
+func (r *Repo) TreeFile(ctx context.Context, treeish, name string) ([]byte, error) {
+	res, err := Run(ctx, r.Objects("cat-file", "blob", treeish+":"+name))
+	if failed, ok := errors.AsType[*CommandError](err); ok && contains(failed.Stderr, "does not exist in", "exists on disk, but not in") {
+		return nil, fmt.Errorf("%s: %w", name, ErrNoFile)
+	}
+	return res.Stdout, err
+}
+
 // Changed returns the paths in which two trees or commits differ, a rename as
 // both of its names.
 func (r *Repo) Changed(ctx context.Context, a, b string) ([]string, error) {

@@ -47,6 +47,11 @@ type Command struct {
 	MaxOutput int           // bytes of stdout to keep; 0 means 8 MiB; more is a *TooLargeError
 	Grace     time.Duration // between TERM and KILL when ctx ends; 0 means 700 ms
 
+	// Hurry, if set, says instead of Grace how long the command may take when
+	// ctx ended for that cause: a person at the keyboard waits less than a
+	// deadline does. It must not be longer than Grace.
+	Hurry func(cause error) time.Duration
+
 	// Sweep ends what the command left running in its process group when it
 	// exits by itself. Git is not swept: it may leave a credential cache.
 	Sweep bool
@@ -175,6 +180,10 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	defer stop()
 	var killer sync.WaitGroup
 	cmd.Cancel = func() error {
+		grace := grace
+		if c.Hurry != nil {
+			grace = min(grace, c.Hurry(context.Cause(ctx)))
+		}
 		killer.Go(func() {
 			if !groupEnds(over, cmd.Process.Pid, grace) {
 				_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL)

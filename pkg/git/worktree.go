@@ -131,6 +131,23 @@ func (r *Repo) LockWorktree(ctx context.Context, path, reason string) error {
 	return err
 }
 
+// UnlockWorktree undoes LockWorktree, also if the directory is gone; a path
+// that is no work tree, or not locked, is no error.
+func (r *Repo) UnlockWorktree(ctx context.Context, path string) error {
+	_, err := r.ask(ctx, "worktree", "unlock", "--", path)
+	if failed, ok := errors.AsType[*CommandError](err); ok && contains(failed.Stderr, "is not locked", "is not a working tree") {
+		return nil
+	}
+	return err
+}
+
+// UpdateSubmodules checks out the submodules at paths as HEAD names them.
+func (r *Repo) UpdateSubmodules(ctx context.Context, paths []string) error {
+	args := append([]string{"-c", "core.hooksPath=/dev/null", "submodule", "--quiet", "update", "--init", "--force", "--"}, paths...)
+	_, err := r.reach(ctx, transferLimit, r.Network(args...))
+	return err
+}
+
 // PruneWorktrees forgets work trees whose directory is gone.
 func (r *Repo) PruneWorktrees(ctx context.Context) error {
 	_, err := r.ask(ctx, "worktree", "prune")
