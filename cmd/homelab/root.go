@@ -17,6 +17,7 @@ import (
 	"homelab/verbs/ci"
 	configverbs "homelab/verbs/config"
 	"homelab/verbs/verb"
+	"homelab/verbs/work"
 )
 
 // process is what a run gets from the operating system. Tests give their own.
@@ -144,6 +145,7 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
 		configverbs.New(a.configDeps()),
+		work.New(a.workDeps()),
 	)
 	d := about.Deps{IO: a.streams, Version: a.version}
 	root.AddCommand(about.NewManifest(d), about.NewVersion(d), about.NewCompletion(d), about.NewTables(d))

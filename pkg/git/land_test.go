@@ -110,7 +110,9 @@ func TestUpdateRefs(t *testing.T) {
 		r := gittest.New(t, "main", "--object-format="+format)
 		one, two := git.Commit(r.Commit("one")), git.Commit(r.Commit("two"))
 		repo := open(t, r)
-		refs := func() string { return strings.ReplaceAll(r.Git("for-each-ref", "--format=%(refname)", "refs/homelab"), "\n", " ") }
+		refs := func() string {
+			return strings.ReplaceAll(r.Git("for-each-ref", "--format=%(refname)", "refs/homelab"), "\n", " ")
+		}
 		if err := repo.UpdateRefs(t.Context(), git.RefChange{Name: "refs/homelab/a", New: one}, git.RefChange{Name: "refs/homelab/b", New: two}); err != nil {
 			t.Fatal(err)
 		}

@@ -17,9 +17,12 @@ import (
 
 // CI is asked about pipelines.
 type CI interface {
-	// Ready finds the server, the token and the repository. The error is a
-	// *fault.Error. It may be asked again.
-	Ready(ctx context.Context) error
+	// Configured says whether there is a server to ask; nothing is dialled. The
+	// error is a *fault.Error.
+	Configured(ctx context.Context) error
+	// Ready finds the server, the token and the repository that the remote's
+	// URL names. The error is a *fault.Error. It may be asked again.
+	Ready(ctx context.Context, remote string) error
 	// Watch follows the pipeline of w to its end.
 	Watch(ctx context.Context, w Wanted, emit func(pipeline.Update)) (pipeline.Outcome, error)
 	// Look sees how a pipeline stands.
@@ -43,26 +46,39 @@ type Contact struct {
 	Renew  func(context.Context) (bool, error)
 }
 
-// NewCI makes a CI of what connects to one. connect's error is a *fault.Error.
-func NewCI(connect func(context.Context) (Contact, error), logLines int) CI {
-	return &server{connect: connect, logLines: logLines}
-}
-
-type server struct {
-	connect  func(context.Context) (Contact, error)
-	logLines int
+// Server is a CI of what connects to one; errors of its funcs are
+// *fault.Error. It must not be copied.
+type Server struct {
+	Check    func(context.Context) error // of the configuration
+	Connect  func(ctx context.Context, remote string) (Contact, error)
+	LogLines int // of each failing step
 
 	mu      sync.Mutex
+	remote  string
 	contact *Contact
 }
 
-func (s *server) reach(ctx context.Context) (Contact, error) {
+var _ CI = (*Server)(nil)
+
+// Configured asks Check.
+func (s *Server) Configured(ctx context.Context) error { return s.Check(ctx) }
+
+// Ready connects, once.
+func (s *Server) Ready(ctx context.Context, remote string) error {
+	s.mu.Lock()
+	s.remote = remote
+	s.mu.Unlock()
+	_, err := s.reach(ctx)
+	return err
+}
+
+func (s *Server) reach(ctx context.Context) (Contact, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.contact != nil {
 		return *s.contact, nil
 	}
-	c, err := s.connect(ctx)
+	c, err := s.Connect(ctx, s.remote)
 	if err != nil {
 		return Contact{}, err
 	}
@@ -70,20 +86,17 @@ func (s *server) reach(ctx context.Context) (Contact, error) {
 	return c, nil
 }
 
-func (s *server) Ready(ctx context.Context) error {
-	_, err := s.reach(ctx)
-	return err
-}
-
-func (s *server) Watch(ctx context.Context, w Wanted, emit func(pipeline.Update)) (pipeline.Outcome, error) {
+// Watch follows a pipeline.
+func (s *Server) Watch(ctx context.Context, w Wanted, emit func(pipeline.Update)) (pipeline.Outcome, error) {
 	return s.await(ctx, w, false, emit)
 }
 
-func (s *server) Look(ctx context.Context, w Wanted) (pipeline.Outcome, error) {
+// Look sees how one stands.
+func (s *Server) Look(ctx context.Context, w Wanted) (pipeline.Outcome, error) {
 	return s.await(ctx, w, true, func(pipeline.Update) {})
 }
 
-func (s *server) await(ctx context.Context, w Wanted, once bool, emit func(pipeline.Update)) (pipeline.Outcome, error) {
+func (s *Server) await(ctx context.Context, w Wanted, once bool, emit func(pipeline.Update)) (pipeline.Outcome, error) {
 	c, err := s.reach(ctx)
 	if err != nil {
 		return pipeline.Outcome{}, err
@@ -91,7 +104,7 @@ func (s *server) await(ctx context.Context, w Wanted, once bool, emit func(pipel
 	return pipeline.Await(ctx, onRef{Source: c.Source, ref: w.Ref}, pipeline.Target{
 		Repo: c.Repo, Commit: string(w.Commit), Event: woodpecker.Push, Local: w.Local,
 	}, pipeline.Limits{
-		Appear: w.Appear, Once: once, Gate: pipeline.Gate{Only: w.Workflows}, LogLines: s.logLines, Renew: c.Renew,
+		Appear: w.Appear, Once: once, Gate: pipeline.Gate{Only: w.Workflows}, LogLines: s.LogLines, Renew: c.Renew,
 	}, emit)
 }
 

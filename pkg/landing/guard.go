@@ -13,7 +13,9 @@ import (
 )
 
 // sealed is how every file that git-crypt encrypted begins.
-func sealed(head []byte) bool { return len(head) == 0 || bytes.HasPrefix(head, []byte("\x00GITCRYPT\x00")) }
+func sealed(head []byte) bool {
+	return len(head) == 0 || bytes.HasPrefix(head, []byte("\x00GITCRYPT\x00"))
+}
 
 // guard refuses to publish plaintext where the attributes ask for encryption,
 // in any commit of the branch: history is published too. It also refuses

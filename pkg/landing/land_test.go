@@ -272,7 +272,10 @@ func TestPreflight(t *testing.T) {
 		{"dirty", "1 changed file(s) are not committed: go.txt", func(_ *world, c *gittest.Repo) { c.Write("go.txt", "x") }},
 		{"staged", "not committed: new", func(_ *world, c *gittest.Repo) { c.Write("new", "x"); c.Git("add", "new") }},
 		{"detached", "HEAD is detached", func(_ *world, c *gittest.Repo) { c.Git("checkout", "--quiet", "--detach") }},
-		{"unborn", "has no commit yet", func(_ *world, c *gittest.Repo) { c.Git("checkout", "--quiet", "--orphan", "x"); c.Git("rm", "-rfq", ".") }},
+		{"unborn", "has no commit yet", func(_ *world, c *gittest.Repo) {
+			c.Git("checkout", "--quiet", "--orphan", "x")
+			c.Git("rm", "-rfq", ".")
+		}},
 		{"bisect", "a bisect is in progress", func(_ *world, c *gittest.Repo) { c.Git("bisect", "start") }},
 		{"on the base", "is the base itself", func(_ *world, c *gittest.Repo) { c.Git("checkout", "--quiet", "main") }},
 		{"fixup", "wait to be squashed: fixup! add fan", func(_ *world, c *gittest.Repo) { c.Commit("fixup! add fan") }},
@@ -939,7 +942,7 @@ func TestCost(t *testing.T) {
 		t.Errorf("%d calls to the network", network)
 	}
 	t.Logf("%d processes", len(calls))
-	if len(calls) > 45 {
+	if len(calls) > 25 {
 		t.Errorf("%d processes:\n%s", len(calls), data)
 	}
 }

@@ -425,9 +425,16 @@ func (l *lander) snapshot(ctx context.Context) error {
 		return stop(fault.Usage, "homelab doctor", "the gate is CI, and no CI server is configured")
 	}
 	if l.CI != nil && (l.gated || !l.o.NoWatch) {
+		if err := l.CI.Configured(ctx); err != nil {
+			return err
+		}
 		asking, giveUp := context.WithCancel(ctx)
 		l.ciGiveUp = giveUp
-		l.ciReady = ask(func() error { return l.CI.Ready(asking) })
+		remote, err := l.Repo.RemoteURL(ctx, l.out.Remote)
+		if err != nil {
+			return err
+		}
+		l.ciReady = ask(func() error { return l.CI.Ready(asking, remote) })
 	}
 	if targets := l.targets(); len(targets) > 0 && l.Deploy != nil {
 		if err := l.Deploy.Ready(ctx); err != nil {
