@@ -212,6 +212,7 @@ func fits(verdict string, code int) error {
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
 		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0},
+		"landed": {0}, "nothing": {0}, "ready": {0},
 	}
 	for _, row := range fault.Table() {
 		if _, known := want[row.Name]; !known {
@@ -222,6 +223,16 @@ func fits(verdict string, code int) error {
 		return fmt.Errorf("verdict %q with exit code %d", verdict, code)
 	}
 	return nil
+}
+
+// verdictOf returns what a result line begins with. A landing is a sentence:
+// "landed 71b3c55 on main".
+func verdictOf(line string) (string, bool) {
+	if strings.HasPrefix(line, "landed ") {
+		return "landed", true
+	}
+	word, _, ok := strings.Cut(line, ": ")
+	return word, ok
 }
 
 // oneLine checks the text form: of a verb with a verdict one line, of one that
@@ -235,7 +246,7 @@ func (a *attempt) oneLine(out string) error {
 			continue
 		}
 		last = line
-		if word, _, ok := strings.Cut(line, ": "); ok && fits(word, a.code) == nil {
+		if word, ok := verdictOf(line); ok && fits(word, a.code) == nil {
 			results++
 		}
 	}
@@ -251,7 +262,7 @@ func (a *attempt) oneLine(out string) error {
 	case a.term == nil && !payload && strings.Count(out, "\n") != 1:
 		return fmt.Errorf("stdout is not one line: %q", out)
 	}
-	if word, _, _ := strings.Cut(last, ": "); fits(word, a.code) != nil && a.term == nil {
+	if word, _ := verdictOf(last); fits(word, a.code) != nil && a.term == nil {
 		return fmt.Errorf("the last line is no result: %q", last)
 	}
 	if _, next, ok := strings.Cut(last, "; next: "); ok && a.term == nil {
