@@ -28,6 +28,9 @@ type Deps struct {
 	Checkout func(ctx context.Context) (*git.Repo, error)
 	// Child is the environment of processes, without tokens.
 	Child []string
+	// Dir is where the caller is, and User the first part of new branches' names.
+	Dir  string
+	User string
 	// Cache is the directory for the tool's caches; "" when none is known.
 	Cache string
 	// File is the name of the repository's configuration file, and Rules reads
@@ -63,6 +66,6 @@ func New(d Deps) *cobra.Command {
 
 What is pushed is exactly what was verified, and your work tree is not touched
 before the base has accepted. Whatever ends a landing, the next one settles it.`)
-	c.AddCommand(newLand(d))
+	c.AddCommand(newStart(d), newLand(d), newStatus(d), newClean(d), newAbort(d), newRestore(d))
 	return c
 }
