@@ -11,13 +11,19 @@ import (
 	"strings"
 )
 
-// Attributed says whether some .gitattributes of the tree, or this clone's own
-// info/attributes, contains text. It is the cheap question before CheckAttr.
-func (r *Repo) Attributed(ctx context.Context, treeish, text string) (bool, error) {
-	if data, err := os.ReadFile(filepath.Join(r.common, "info", "attributes")); err == nil && bytes.Contains(data, []byte(text)) {
-		return true, nil
+// Attributed says whether some .gitattributes of the trees, or this clone's
+// own info/attributes, contains one of texts. It is the cheap question before
+// CheckAttr.
+func (r *Repo) Attributed(ctx context.Context, trees []string, texts ...string) (bool, error) {
+	args := []string{"grep", "--quiet", "--fixed-strings", "--text", "--no-recurse-submodules"}
+	own, err := os.ReadFile(filepath.Join(r.common, "info", "attributes"))
+	for _, text := range texts {
+		if err == nil && bytes.Contains(own, []byte(text)) {
+			return true, nil
+		}
+		args = append(args, "-e", text)
 	}
-	_, err := r.ask(ctx, "grep", "--quiet", "--fixed-strings", "--text", "--no-recurse-submodules", "-e", text, treeish, "--", ":(glob)**/.gitattributes")
+	_, err = r.ask(ctx, append(append(args, trees...), "--", ":(glob)**/.gitattributes")...)
 	if failed, ok := errors.AsType[*CommandError](err); ok && failed.ExitCode == 1 {
 		return false, nil
 	}

@@ -12,6 +12,7 @@ type Entry struct {
 	Commit  Commit
 	Parents []Commit
 	Subject string // foreign text
+	Trailer string // of the key that was asked for; "" without
 }
 
 // Commits returns the commits that include has and exclude has not, newest
@@ -35,6 +36,37 @@ func (r *Repo) Commits(ctx context.Context, exclude, include Commit) ([]Entry, e
 		list = append(list, e)
 	}
 	return list, nil
+}
+
+// Sides returns the commits that only left has and those that only right has,
+// each newest first, with the value of a trailer. The error is ErrMissing, or
+// git's.
+func (r *Repo) Sides(ctx context.Context, left, right Commit, trailer string) (onlyLeft, onlyRight []Entry, err error) {
+	cmd := r.Local("log", "-z", "--left-right", "--topo-order", "--no-show-signature", "--no-color", "--no-decorate", "--encoding=UTF-8",
+		"--format=%m%H%n%P%n%(trailers:key="+trailer+",valueonly,separator=%x20)%n%s", string(left)+"..."+string(right), "--")
+	cmd.MaxOutput = 256 << 20
+	res, err := Run(ctx, cmd)
+	if failed, ok := errors.AsType[*CommandError](err); ok && isMissing(failed) {
+		return nil, nil, fmt.Errorf("%s...%s: %w", left, right, ErrMissing)
+	} else if err != nil {
+		return nil, nil, err
+	}
+	for record := range strings.SplitSeq(string(res.Stdout), "\x00") {
+		f := strings.SplitN(record, "\n", 4)
+		if len(f) < 4 || len(f[0]) < 2 {
+			continue
+		}
+		e := Entry{Commit: Commit(f[0][1:]), Trailer: strings.TrimSpace(f[2]), Subject: strings.ToValidUTF8(f[3], "\uFFFD")}
+		for p := range strings.FieldsSeq(f[1]) {
+			e.Parents = append(e.Parents, Commit(p))
+		}
+		if f[0][0] == '<' {
+			onlyLeft = append(onlyLeft, e)
+		} else {
+			onlyRight = append(onlyRight, e)
+		}
+	}
+	return onlyLeft, onlyRight, nil
 }
 
 // Messages returns the whole messages of the commits that include has and

@@ -204,6 +204,13 @@ func TestCommits(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
+	r.Git("checkout", "--quiet", "-b", "other", string(base))
+	other := git.Commit(r.Commit("other\n\nHomelab-Reverts: " + string(on) + "\nX: y\n"))
+	left, right, err := open(t, r).Sides(t.Context(), other, top, "Homelab-Reverts")
+	if err != nil || len(left) != 1 || left[0].Commit != other || left[0].Trailer != string(on) || left[0].Subject != "other" ||
+		len(right) != 3 || right[0].Commit != top || right[0].Trailer != "" || !slices.Equal(right[0].Parents, []git.Commit{on, side}) {
+		t.Errorf("%+v, %+v, %v", left, right, err)
+	}
 	if list, err := open(t, r).Commits(t.Context(), top, base); err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
@@ -334,10 +341,10 @@ func TestCheckAttrAndBlobs(t *testing.T) {
 	r.Commit("the work tree has none any more")
 	repo := open(t, r)
 
-	if yes, err := repo.Attributed(t.Context(), string(tip), "git-crypt"); err != nil || !yes {
+	if yes, err := repo.Attributed(t.Context(), []string{string(base), string(tip)}, "lfs", "git-crypt"); err != nil || !yes {
 		t.Errorf("%v, %v", yes, err)
 	}
-	if yes, err := repo.Attributed(t.Context(), string(base), "git-crypt"); err != nil || yes {
+	if yes, err := repo.Attributed(t.Context(), []string{string(base)}, "lfs", "git-crypt"); err != nil || yes {
 		t.Errorf("%v, %v", yes, err)
 	}
 	got, err := repo.CheckAttr(t.Context(), string(tip), "filter", []string{"plain", "deep/a.key", "deep/b c.key"})

@@ -44,6 +44,54 @@ func (c Config) Get(key string) string {
 	return ""
 }
 
+// All returns every value of key, in order.
+func (c Config) All(key string) []string {
+	var out []string
+	for _, e := range c.entries {
+		if e.key == key {
+			out = append(out, e.value)
+		}
+	}
+	return out
+}
+
+// Remotes returns the names of the remotes that have a URL, in the order they
+// are first named.
+func (c Config) Remotes() []string {
+	var out []string
+	for _, e := range c.entries {
+		name, isRemote := strings.CutPrefix(e.key, "remote.")
+		name, isURL := strings.CutSuffix(name, ".url")
+		if isRemote && isURL && name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// rewrites says whether insteadOf or pushInsteadOf may change a URL.
+func (c Config) rewrites() bool {
+	return slices.ContainsFunc(c.entries, func(e configEntry) bool { return strings.HasPrefix(e.key, "url.") })
+}
+
+// URLs returns where name is fetched from and every place it is pushed to,
+// insteadOf and pushInsteadOf applied. Git is asked only where rewriting is
+// configured. URLs may contain passwords. The error is ErrRemote for a name
+// that is not configured.
+func (r *Repo) URLs(ctx context.Context, c Config, name string) (fetch string, push []string, err error) {
+	if all := c.All("remote." + name + ".url"); len(all) > 0 && !c.rewrites() {
+		if push = c.All("remote." + name + ".pushurl"); len(push) == 0 {
+			push = all
+		}
+		return all[0], push, nil
+	}
+	if fetch, err = r.RemoteURL(ctx, name); err != nil {
+		return "", nil, err
+	}
+	push, err = r.PushURLs(ctx, name)
+	return fetch, push, err
+}
+
 // Bool says whether key is set to what git takes for true.
 func (c Config) Bool(key string) bool {
 	for _, e := range slices.Backward(c.entries) {
@@ -100,15 +148,25 @@ func sshCommand(env []string, c Config) string {
 	return command + " -oBatchMode=yes -oConnectTimeout=10"
 }
 
-// PushURLs returns every URL that a push to name goes to, insteadOf and
-// pushInsteadOf applied. They may contain passwords. The error is ErrRemote
-// for a name that is not configured.
+// PushURLs returns every URL that a push to the configured remote name goes
+// to, insteadOf and pushInsteadOf applied. They may contain passwords.
 func (r *Repo) PushURLs(ctx context.Context, name string) ([]string, error) {
-	if _, err := r.RemoteURL(ctx, name); err != nil {
-		return nil, err
-	}
 	res, err := r.ask(ctx, "remote", "get-url", "--push", "--all", "--end-of-options", name)
 	return strings.Split(strings.TrimSuffix(string(res.Stdout), "\n"), "\n"), err
+}
+
+// Identified says whether the configuration or the environment name who
+// commits, so that git need not be asked.
+func (r *Repo) Identified(c Config) bool {
+	for _, role := range []string{"author", "committer"} {
+		for _, field := range []string{"name", "email"} {
+			env := envValue(r.env, "GIT_"+strings.ToUpper(role+"_"+field))
+			if env == "" && c.Get(role+"."+field) == "" && c.Get("user."+field) == "" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Committer returns the identity new commits would be made with, or git's

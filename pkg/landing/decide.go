@@ -30,6 +30,22 @@ func firstParents(list []git.Entry, base, head git.Commit) bool {
 	}
 }
 
+// chain returns the part of list on tip's first-parent chain, newest first.
+func chain(list []git.Entry, tip git.Commit) []git.Entry {
+	by := make(map[git.Commit]git.Entry, len(list))
+	for _, e := range list {
+		by[e.Commit] = e
+	}
+	var out []git.Entry
+	for e, ok := by[tip]; ok; e, ok = by[e.Parents[0]] {
+		out = append(out, e)
+		if len(e.Parents) == 0 {
+			break
+		}
+	}
+	return out
+}
+
 // unfinished returns the subjects that ask to be squashed into another commit.
 func unfinished(list []git.Entry) []string {
 	var out []string

@@ -21,20 +21,10 @@ func sealed(head []byte) bool {
 // in any commit of the branch: history is published too. It also refuses
 // changed LFS files without the hook that uploads them.
 func (l *lander) guard(ctx context.Context) error {
-	var trees []string
-	for _, t := range []string{string(l.out.BaseBefore), string(l.out.Head)} {
-		for _, word := range []string{"filter=git-crypt", "filter=lfs"} {
-			some, err := l.Repo.Attributed(ctx, t, word)
-			if err != nil {
-				return err
-			}
-			if some && !slices.Contains(trees, t) {
-				trees = append(trees, t)
-			}
-		}
-	}
-	if len(trees) == 0 {
-		return nil
+	trees := []string{string(l.out.BaseBefore), string(l.out.Head)}
+	some, err := l.Repo.Attributed(ctx, trees, "filter=git-crypt", "filter=lfs")
+	if err != nil || !some {
+		return err
 	}
 	blobs, err := l.Repo.Blobs(ctx, l.out.BaseBefore, l.out.Head)
 	if err != nil {

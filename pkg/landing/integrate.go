@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,9 +17,9 @@ import (
 
 // integration is what one round makes of the base and the branch.
 type integration struct {
-	fast      bool // the candidate is the head
-	nothing   bool // the base has all of it
-	tree      string
+	fast      bool   // the candidate is the head
+	nothing   bool   // the base has all of it
+	tree      string // its id, or a name of it
 	candidate git.Commit
 	changed   []string // paths in which the candidate differs from the base
 }
@@ -41,7 +42,14 @@ func (l *lander) begin(ctx context.Context) error {
 	if err := l.Repo.UpdateRefs(ctx, git.RefChange{Name: l.out.BackupRef, New: l.out.Head}); err != nil {
 		return err
 	}
-	return l.expire(ctx)
+	stamp := filepath.Join(l.Repo.CommonDir(), "homelab", "expired")
+	if info, err := os.Stat(stamp); err == nil && time.Since(info.ModTime()) < 24*time.Hour {
+		return nil
+	}
+	if err := l.expire(ctx); err != nil {
+		return err
+	}
+	return os.WriteFile(stamp, nil, 0o600)
 }
 
 func (l *lander) endpointName() string { return l.out.Remote }
@@ -91,22 +99,16 @@ func (l *lander) integrate(ctx context.Context) error {
 	var err error
 	fast := l.reverted == "" && firstParents(l.list, base, head)
 	if fast {
-		if l.plan.tree, err = l.Repo.Tree(ctx, string(head)); err != nil {
-			return err
-		}
+		l.plan.tree = string(head) + "^{tree}"
 	} else if l.plan.tree, err = l.merged(ctx); err != nil {
 		return err
 	}
-	before, err := l.Repo.Tree(ctx, string(base))
-	if err != nil {
+	if l.plan.changed, err = l.Repo.Changed(ctx, string(base)+"^{tree}", l.plan.tree); err != nil {
 		return err
 	}
-	if l.plan.tree == before {
+	if len(l.plan.changed) == 0 {
 		l.plan.nothing = true
 		return nil
-	}
-	if l.plan.changed, err = l.Repo.Changed(ctx, before, l.plan.tree); err != nil {
-		return err
 	}
 	if slices.Contains(l.plan.changed, l.File) {
 		l.say("land", "%s changes here; what it says on %s decides this landing", l.File, l.out.Base)
@@ -130,6 +132,7 @@ func (l *lander) integrate(ctx context.Context) error {
 	if l.book == nil {
 		return nil
 	}
+	l.refs = append(l.refs, l.candidateRef())
 	if err := l.Repo.UpdateRefs(ctx, git.RefChange{Name: l.candidateRef(), New: l.plan.candidate, Whatever: true}); err != nil {
 		return err
 	}
@@ -170,16 +173,26 @@ func (l *lander) merged(ctx context.Context) (string, error) {
 	return m.Tree, nil
 }
 
+// compare reads what the base and the branch have that the other has not.
+func (l *lander) compare(ctx context.Context) (err error) {
+	l.theirs, l.list, err = l.Repo.Sides(ctx, l.out.BaseBefore, l.out.Head, trailerReverts)
+	if err != nil {
+		return err
+	}
+	l.reverted, err = l.undone(ctx)
+	return err
+}
+
 // undone returns the commit of the base that undid an earlier landing of this
 // branch and has not been undone itself; "" for none. A merge would take the
 // branch's old commits for landed and silently leave them out.
 func (l *lander) undone(ctx context.Context) (git.Commit, error) {
-	messages, order, err := l.Repo.Messages(ctx, l.out.Head, l.out.BaseBefore, trailerReverts+": ", true)
-	if err != nil || len(order) == 0 {
-		return "", err
+	if !slices.ContainsFunc(l.theirs, func(e git.Entry) bool { return e.Trailer != "" }) {
+		return "", nil
 	}
-	for _, x := range order { // newest first
-		landed, err := git.ParseCommit(trailer(messages[x], trailerReverts))
+	for _, e := range chain(l.theirs, l.out.BaseBefore) { // newest first
+		x := e.Commit
+		landed, err := git.ParseCommit(e.Trailer)
 		if err != nil {
 			continue
 		}

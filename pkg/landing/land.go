@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
 	"homelab/pkg/fault"
@@ -197,9 +196,12 @@ type lander struct {
 	lock     *lock
 	worktree []git.Worktree
 	endpoint git.Endpoint
+	url      string // of the landing remote
 	task     task
 	rules    Rules
 	list     []git.Entry // base..head, newest first
+	theirs   []git.Entry // head..base
+	refs     []string    // scratch refs this run made
 	plan     integration
 	commands []Command
 	detected bool
@@ -258,6 +260,11 @@ func (l *lander) rounds(ctx context.Context) error {
 		}
 		if err := l.guard(ctx); err != nil {
 			return err
+		}
+		if l.ciReady.here() { // a refusal need not wait for the tests
+			if err := l.ready(ctx); err != nil {
+				return err
+			}
 		}
 		if err := l.verify(ctx); err != nil {
 			return err
@@ -402,20 +409,36 @@ func (l *lander) warn(format string, args ...any) { l.Tell(Warned{Text: fmt.Spri
 
 // pending is a question that is asked while git works.
 type pending struct {
-	wg  sync.WaitGroup
-	err error
+	done chan struct{}
+	err  error
 }
 
 func ask(f func() error) *pending {
-	p := &pending{}
-	p.wg.Go(func() { p.err = f() })
+	p := &pending{done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = f()
+	}()
 	return p
+}
+
+// here says whether there is an answer already.
+func (p *pending) here() bool {
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *pending) answer() error {
 	if p == nil {
 		return nil
 	}
-	p.wg.Wait()
+	<-p.done
 	return p.err
 }

@@ -909,6 +909,13 @@ func TestCost(t *testing.T) {
 	w := newWorld(t, "main")
 	c := w.clone("anna/fan", "fan")
 	w.someone("other", "x")
+	// Once a day what is old is looked for, which costs one more.
+	if err := os.MkdirAll(filepath.Join(c.Dir, ".git/homelab"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.Dir, ".git/homelab/expired"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	real := strings.TrimSpace(mustOutput(t, "which", "git"))

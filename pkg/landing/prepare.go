@@ -130,8 +130,10 @@ func (l *lander) local(ctx context.Context) error {
 		return err
 	}
 	l.Repo = l.Repo.Unattended(l.cfg)
-	if _, err := l.Repo.Committer(ctx); err != nil {
-		return stop(fault.Usage, "git config --global user.email YOU@EXAMPLE.ORG", "git does not know who you are").From(err)
+	if !l.Repo.Identified(l.cfg) {
+		if _, err := l.Repo.Committer(ctx); err != nil {
+			return stop(fault.Usage, "git config --global user.email YOU@EXAMPLE.ORG", "git does not know who you are").From(err)
+		}
 	}
 	l.task = taskOf(l.Repo.CommonDir(), branch)
 	return nil
@@ -164,13 +166,11 @@ func listed(names []string) string {
 
 // remote finds the landing remote.
 func (l *lander) remote(ctx context.Context) (string, error) {
-	all, err := l.Repo.Remotes(ctx)
-	if err != nil {
-		return "", err
-	}
+	all := l.cfg.Remotes()
 	if len(all) == 0 {
 		return "", stop(fault.Usage, "git remote add origin URL", "this clone has no remote to land on")
 	}
+	var err error
 	urls := map[string]string{}
 	in := remotes{flag: l.o.Remote, task: l.task.Remote, preferred: l.cfg.Get("checkout.defaultremote"), configured: all}
 	in.same = func(a, b string) bool { return urls[a] != "" && sameURL(urls[a], urls[b]) }
@@ -185,7 +185,7 @@ func (l *lander) remote(ctx context.Context) (string, error) {
 	}
 	if len(all) > 1 && in.flag == "" && in.task == "" {
 		for _, n := range all {
-			if urls[n], err = l.Repo.RemoteURL(ctx, n); err != nil {
+			if urls[n], _, err = l.Repo.URLs(ctx, l.cfg, n); err != nil {
 				return "", err
 			}
 		}
@@ -289,16 +289,13 @@ func persistent(ctx context.Context, patience time.Duration, f func() error) err
 // rules from it.
 func (l *lander) discover(ctx context.Context, remote string) error {
 	l.out.Remote = remote
-	push, err := l.Repo.PushURLs(ctx, remote)
+	fetch, push, err := l.Repo.URLs(ctx, l.cfg, remote)
 	if err != nil {
 		return err
 	}
+	l.url = fetch
 	if len(push) > 1 {
 		return stop(fault.Usage, "git remote get-url --push --all "+remote, "%s pushes to %d places; a landing has one", remote, len(push))
-	}
-	fetch, err := l.Repo.RemoteURL(ctx, remote)
-	if err != nil {
-		return err
 	}
 	l.endpoint = git.Endpoint{Remote: remote}
 	if push[0] != fetch {
@@ -363,6 +360,7 @@ func (l *lander) baseName() string     { return "refs/heads/" + l.out.Base }
 // bring makes the base's tip present and BaseBefore it. tip is what the remote
 // just said; "" is not known.
 func (l *lander) bring(ctx context.Context, tip git.Commit) error {
+	l.refs = []string{l.baseRef()}
 	if tip != "" {
 		have, err := l.Repo.Exists(ctx, tip)
 		if err != nil {
@@ -393,7 +391,7 @@ func (l *lander) bring(ctx context.Context, tip git.Commit) error {
 // able to weaken its own gate.
 func (l *lander) readRules(ctx context.Context) error {
 	l.rules = Rules{}
-	data, err := l.Repo.File(ctx, string(l.out.BaseBefore), l.File)
+	data, err := l.Repo.TreeFile(ctx, string(l.out.BaseBefore), l.File)
 	if errors.Is(err, git.ErrNoFile) {
 		return nil
 	} else if err != nil {
@@ -411,11 +409,7 @@ func (l *lander) snapshot(ctx context.Context) error {
 	if err := l.complete(ctx); err != nil {
 		return err
 	}
-	var err error
-	if l.list, err = l.Repo.Commits(ctx, l.out.BaseBefore, l.out.Head); err != nil {
-		return err
-	}
-	if l.reverted, err = l.undone(ctx); err != nil {
+	if err := l.compare(ctx); err != nil {
 		return err
 	}
 	if odd := unfinished(l.list); len(odd) > 0 {
@@ -430,11 +424,7 @@ func (l *lander) snapshot(ctx context.Context) error {
 		}
 		asking, giveUp := context.WithCancel(ctx)
 		l.ciGiveUp = giveUp
-		remote, err := l.Repo.RemoteURL(ctx, l.out.Remote)
-		if err != nil {
-			return err
-		}
-		l.ciReady = ask(func() error { return l.CI.Ready(asking, remote) })
+		l.ciReady = ask(func() error { return l.CI.Ready(asking, l.url) })
 	}
 	if targets := l.targets(); len(targets) > 0 && l.Deploy != nil {
 		if err := l.Deploy.Ready(ctx); err != nil {
@@ -442,10 +432,8 @@ func (l *lander) snapshot(ctx context.Context) error {
 		}
 	}
 	where := l.out.Remote
-	if url, err := l.Repo.RemoteURL(ctx, l.out.Remote); err == nil {
-		if r, err := git.ParseRemote(url); err == nil {
-			where += " (" + r.String() + ")"
-		}
+	if r, err := git.ParseRemote(l.url); err == nil {
+		where += " (" + r.String() + ")"
 	}
 	l.say("land", "%s onto %s at %s", l.out.Branch, l.out.Base, where)
 	return l.others(ctx)
@@ -464,6 +452,9 @@ func (l *lander) targets() []string {
 
 // others warns of another task's commits among those to be landed.
 func (l *lander) others(ctx context.Context) error {
+	if tasks, err := os.ReadDir(filepath.Join(l.Repo.CommonDir(), "homelab", "tasks")); err != nil || len(tasks) == 0 {
+		return nil //nolint:nilerr // no tasks, nothing to warn of
+	}
 	refs, err := l.Repo.Refs(ctx, "refs/heads/")
 	if err != nil {
 		return err
@@ -483,6 +474,9 @@ func (l *lander) others(ctx context.Context) error {
 // complete makes sure that a shallow clone knows where the branch left the
 // base. It never cuts history: only more is fetched.
 func (l *lander) complete(ctx context.Context) error {
+	if cut, err := exists(filepath.Join(l.Repo.CommonDir(), "shallow")); err != nil || !cut {
+		return err
+	}
 	for try := 0; ; try++ {
 		_, err := l.Repo.MergeBase(ctx, l.out.BaseBefore, l.out.Head)
 		if err == nil || !errors.Is(err, git.ErrUnrelated) {

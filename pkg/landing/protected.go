@@ -44,10 +44,7 @@ type Merged struct {
 // base. Proposed is the head, not the candidate: the forge merges itself.
 func (l *lander) propose(ctx context.Context, words string) error {
 	l.say("push", "%s is protected; a pull request is needed", l.out.Base)
-	remote, err := l.Repo.RemoteURL(ctx, l.out.Remote)
-	if err != nil {
-		return err
-	}
+	remote := l.url
 	review := l.reviewRemote()
 	reviewURL, err := l.Repo.RemoteURL(ctx, review)
 	if err != nil {
@@ -185,11 +182,7 @@ func (l *lander) lookAt(ctx context.Context, r Record, fresh bool) (bool, error)
 	if l.Forge == nil || r.Pull == nil {
 		return false, l.drop(ctx, r)
 	}
-	remote, err := l.Repo.RemoteURL(ctx, l.out.Remote)
-	if err != nil {
-		return false, err
-	}
-	pull, state, err := l.Forge.Look(ctx, remote, r.Pull.Number)
+	pull, state, err := l.Forge.Look(ctx, l.url, r.Pull.Number)
 	if err != nil {
 		return false, err
 	}

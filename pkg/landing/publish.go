@@ -258,9 +258,5 @@ func (l *lander) nextRound(ctx context.Context) error {
 	if err := l.complete(ctx); err != nil {
 		return err
 	}
-	if l.list, err = l.Repo.Commits(ctx, tip, l.out.Head); err != nil {
-		return err
-	}
-	l.reverted, err = l.undone(ctx)
-	return err
+	return l.compare(ctx)
 }

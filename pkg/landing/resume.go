@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"homelab/pkg/fault"
@@ -189,8 +191,28 @@ func (l *lander) close(ctx context.Context, r Record) error {
 	return book.write(r)
 }
 
+// forgetOwn deletes the refs this run made, which it knows without asking. One
+// that was never made after all is no reason to keep the other.
+func (l *lander) forgetOwn(ctx context.Context, id string) {
+	var changes []git.RefChange
+	for _, name := range l.refs {
+		if !slices.ContainsFunc(changes, func(c git.RefChange) bool { return c.Name == name }) {
+			changes = append(changes, git.RefChange{Name: name, Whatever: true})
+		}
+	}
+	if err := l.Repo.UpdateRefs(ctx, changes...); err != nil {
+		l.refs = nil
+		l.forgetRefs(ctx, id)
+	}
+	l.refs = nil
+}
+
 func (l *lander) forgetRefs(ctx context.Context, id string) {
 	prefix := "refs/homelab/land/" + id + "/"
+	if len(l.refs) > 0 && strings.HasPrefix(l.refs[0], prefix) {
+		l.forgetOwn(ctx, id)
+		return
+	}
 	refs, err := l.Repo.Refs(ctx, prefix)
 	var changes []git.RefChange
 	for _, r := range refs {

@@ -76,7 +76,10 @@ func (l *lander) moveRef(ctx context.Context, name string, old, to git.Commit) e
 func (l *lander) moveBranch(ctx context.Context, trees []git.Worktree, ref string, old, to git.Commit) {
 	name := strings.TrimPrefix(ref, "refs/heads/")
 	stays := func(why string) { l.warn("%s stays at %s: %s", name, old.Short(), why) }
-	forward, err := l.Repo.IsAncestor(ctx, old, to)
+	forward, err := git.Yes, error(nil)
+	if merged := old == l.rec.Head && to == l.out.Landed && l.rec.Pull == nil; !merged && old != l.rec.Before {
+		forward, err = l.Repo.IsAncestor(ctx, old, to)
+	}
 	if err != nil || forward != git.Yes {
 		stays("it has commits of its own")
 		return
@@ -100,11 +103,14 @@ func (l *lander) moveBranch(ctx context.Context, trees []git.Worktree, ref strin
 }
 
 func (l *lander) moveTree(ctx context.Context, dir, name string, old, to git.Commit) error {
-	repo, err := git.Open(ctx, dir, l.Env)
-	if err != nil {
-		return err
+	repo := l.Repo
+	if dir != repo.Root() {
+		var err error
+		if repo, err = git.Open(ctx, dir, l.Env); err != nil {
+			return err
+		}
+		repo = repo.Unattended(l.cfg)
 	}
-	repo = repo.Unattended(l.cfg)
 	if doing := repo.InProgress(); doing != "" {
 		return fmt.Errorf("a %s is in progress in %s", doing, dir)
 	}

@@ -154,6 +154,10 @@ func (l *lander) verify(ctx context.Context) error {
 		}
 		return l.write(Verified)
 	}
+	var err error
+	if l.plan.tree, err = l.Repo.Tree(ctx, string(l.plan.candidate)); err != nil {
+		return err
+	}
 	key := l.passKey()
 	if l.passed(key) {
 		l.out.Verify.Status = VerifyRemembered
