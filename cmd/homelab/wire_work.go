@@ -19,7 +19,7 @@ func (a *app) workDeps() work.Deps {
 	}
 	return work.Deps{
 		IO: a.streams, Flags: a.flags, Checkout: a.checkout, Child: a.env.Child(), Cache: cache,
-		Dir: a.dir, User: a.env.User(),
+		Dir: a.dir, User: a.env.User(), Forge: a.forge,
 		File: config.RepoFile, Rules: rules,
 		Configured: func(ctx context.Context) error {
 			e, err := a.config(ctx)
