@@ -75,6 +75,9 @@ type Deps struct {
 	Tell   func(Update)
 	// Wrote is told after each write of the journal; may be nil.
 	Wrote func(Phase)
+	// Patience is how long a remote that cannot be reached is asked again; 0
+	// means a minute.
+	Patience time.Duration
 	// Jitter returns a wait between 0 and d; nil: a random one.
 	Jitter func(d time.Duration) time.Duration
 }
@@ -219,6 +222,9 @@ func Land(ctx context.Context, d Deps, o Options) Result {
 	}
 	if l.Jitter == nil {
 		l.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) } //nolint:gosec // it spreads waits, no secret
+	}
+	if l.Patience <= 0 {
+		l.Patience = time.Minute
 	}
 	err := l.run(ctx)
 	l.finish(ctx, err)

@@ -252,10 +252,10 @@ func (l *lander) remoteOfDefault(ctx context.Context, all []string) string {
 	return found
 }
 
-// asking repeats a question to the remote: what may be mended for a minute,
-// what was refused three times.
+// asking repeats a question to the remote: what may be mended for a while, what
+// was refused three times.
 func (l *lander) asking(ctx context.Context, f func() error) error {
-	return persistent(ctx, time.Minute, f)
+	return persistent(ctx, l.Patience, f)
 }
 
 func persistent(ctx context.Context, patience time.Duration, f func() error) error {
