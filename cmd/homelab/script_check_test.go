@@ -213,6 +213,7 @@ func fits(verdict string, code int) error {
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
 		"interrupted": {130, 143}, "ok": {0}, "done": {0}, "unchanged": {0},
 		"landed": {0}, "nothing": {0}, "ready": {0},
+		"started": {0}, "existing": {0}, "cleaned": {0}, "restored": {0}, "aborted": {0},
 	}
 	for _, row := range fault.Table() {
 		if _, known := want[row.Name]; !known {
@@ -250,7 +251,8 @@ func (a *attempt) oneLine(out string) error {
 			results++
 		}
 	}
-	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor"}, a.path()) ||
+	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
+		"work start", "work status", "work clean", "work restore"}, a.path()) ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
 	case last == "" && !(payload && a.code == 0):
