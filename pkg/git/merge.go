@@ -22,15 +22,18 @@ type Merge struct {
 // is ErrUnrelated, or git's.
 func (r *Repo) MergeTree(ctx context.Context, ours, theirs Commit) (Merge, error) {
 	res, err := Run(ctx, r.Objects("merge-tree", "--write-tree", "-z", "--name-only", "--messages", string(ours), string(theirs)))
-	failed, ended := errors.AsType[*CommandError](err)
-	switch {
-	case ended && strings.Contains(failed.Stderr, "refusing to merge unrelated histories"):
-		return Merge{}, ErrUnrelated
-	case ended && failed.ExitCode == 1 && len(res.Stdout) > 0:
-	case err != nil:
+	if failed, ended := errors.AsType[*CommandError](err); ended {
+		if strings.Contains(failed.Stderr, "refusing to merge unrelated histories") {
+			return Merge{}, ErrUnrelated
+		}
+		if failed.ExitCode == 1 && len(res.Stdout) > 0 {
+			return parseMerge(string(res.Stdout), false)
+		}
+	}
+	if err != nil {
 		return Merge{}, err
 	}
-	return parseMerge(string(res.Stdout), err == nil)
+	return parseMerge(string(res.Stdout), true)
 }
 
 func parseMerge(out string, clean bool) (Merge, error) {

@@ -35,29 +35,51 @@ func TestClassifyPush(t *testing.T) {
 		{"nothing said, exit 0", git.PushReply{}, git.PushUnknown},
 		{"another ref's line", git.PushReply{Lines: []git.RefLine{{Flag: ' ', To: "refs/heads/x"}}}, git.PushUnknown},
 
-		{"github secrets", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
-			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: \nremote: - GITHUB PUSH PROTECTION\nremote:     - Push cannot contain secrets\n"}, git.PushPolicy},
-		{"github secrets and a pull request", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
-			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Changes must be made through a pull request.\nremote:     - Push cannot contain secrets\n"}, git.PushPolicy},
-		{"github e-mail", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (push declined due to email privacy restrictions)"),
-			Text: "remote: error: GH007: Your push would publish a private email address.\n"}, git.PushPolicy},
-		{"github size", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
-			Text: "remote: error: GH001: Large files detected.\nremote: error: File big is 200.00 MB; this exceeds GitHub's file size limit of 100.00 MB\n"}, git.PushPolicy},
+		{"github secrets", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: \nremote: - GITHUB PUSH PROTECTION\nremote:     - Push cannot contain secrets\n",
+		}, git.PushPolicy},
+		{"github secrets and a pull request", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Changes must be made through a pull request.\nremote:     - Push cannot contain secrets\n",
+		}, git.PushPolicy},
+		{"github e-mail", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to email privacy restrictions)"),
+			Text: "remote: error: GH007: Your push would publish a private email address.\n",
+		}, git.PushPolicy},
+		{"github size", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: error: GH001: Large files detected.\nremote: error: File big is 200.00 MB; this exceeds GitHub's file size limit of 100.00 MB\n",
+		}, git.PushPolicy},
 
-		{"forgejo protected", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
-			Text: "remote: \nremote: Forgejo: Not allowed to push to protected branch main\n"}, git.PushProtected},
-		{"gitea protected", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
-			Text: "remote: Gitea: Not allowed to push to protected branch main\n"}, git.PushProtected},
-		{"github protected", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (protected branch hook declined)"),
-			Text: "remote: error: GH006: Protected branch update failed for refs/heads/main.\nremote: error: At least 1 approving review is required by reviewers with write access.\n"}, git.PushProtected},
-		{"github ruleset", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
-			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Changes must be made through a pull request.\n"}, git.PushProtected},
-		{"github required check", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
-			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Required status check \"build\" is expected.\n"}, git.PushProtected},
-		{"gitlab protected", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
-			Text: "remote: GitLab: You are not allowed to push code to protected branches on this project.\n"}, git.PushProtected},
-		{"github ruleset about something else", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
-			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Commits must have verified signatures.\n"}, git.PushRejected},
+		{"forgejo protected", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: \nremote: Forgejo: Not allowed to push to protected branch main\n",
+		}, git.PushProtected},
+		{"gitea protected", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: Gitea: Not allowed to push to protected branch main\n",
+		}, git.PushProtected},
+		{"github protected", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (protected branch hook declined)"),
+			Text: "remote: error: GH006: Protected branch update failed for refs/heads/main.\nremote: error: At least 1 approving review is required by reviewers with write access.\n",
+		}, git.PushProtected},
+		{"github ruleset", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Changes must be made through a pull request.\n",
+		}, git.PushProtected},
+		{"github required check", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Required status check \"build\" is expected.\n",
+		}, git.PushProtected},
+		{"gitlab protected", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: GitLab: You are not allowed to push code to protected branches on this project.\n",
+		}, git.PushProtected},
+		{"github ruleset about something else", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Commits must have verified signatures.\n",
+		}, git.PushRejected},
 
 		{"lease", git.PushReply{Exit: 1, Lines: line('!', "[rejected] (stale info)")}, git.PushRace},
 		{"fetch first", git.PushReply{Exit: 1, Lines: line('!', "[rejected] (fetch first)")}, git.PushRace},

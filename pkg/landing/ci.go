@@ -164,7 +164,7 @@ func (k *known) IsAncestor(ctx context.Context, a, b git.Commit) (git.Answer, er
 	}
 	k.last = time.Now()
 	if err := k.refresh(ctx); err != nil {
-		return git.Unproven, nil //nolint:nilerr // not known, as before
+		return git.Unproven, nil // not known, as before
 	}
 	return k.Repo.IsAncestor(ctx, a, b)
 }

@@ -74,8 +74,11 @@ type remotes struct {
 // it could be. A remote's name means nothing.
 func chooseRemote(r remotes) (name, why string, left []string) {
 	for _, c := range []struct{ name, why string }{
-		{r.flag, "--remote"}, {r.task, "the task"}, {r.file, "the configuration file"},
-		{r.ofBase, "the base's own remote"}, {r.preferred, "checkout.defaultRemote"},
+		{r.flag, "--remote"},
+		{r.task, "the task"},
+		{r.file, "the configuration file"},
+		{r.ofBase, "the base's own remote"},
+		{r.preferred, "checkout.defaultRemote"},
 	} {
 		if c.name != "" {
 			return c.name, c.why, nil

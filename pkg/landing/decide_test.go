@@ -93,7 +93,7 @@ func TestChooseRemote(t *testing.T) {
 		{"then the preferred", remotes{preferred: "p", configured: []string{"a", "b"}, same: never}, "p", 0},
 		{"then the only one", remotes{configured: []string{"a"}, same: never}, "a", 0},
 		{"origin is no answer", remotes{configured: []string{"origin", "upstream"}, same: never}, "", 2},
-		{"the same twice", remotes{configured: []string{"a", "b"}, same: func(x, y string) bool { return true }}, "a", 0},
+		{"the same twice", remotes{configured: []string{"a", "b"}, same: func(string, string) bool { return true }}, "a", 0},
 	} {
 		if got, _, left := chooseRemote(tc.in); got != tc.want || len(left) != tc.left {
 			t.Errorf("%s: %q, %v", tc.name, got, left)

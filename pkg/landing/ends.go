@@ -62,8 +62,7 @@ func endOfGate(o pipeline.Outcome) fault.Kind {
 }
 
 func signalOf(o pipeline.Outcome) fault.Kind {
-	var sig *fault.Signal
-	if errors.As(o.Err, &sig) {
+	if sig, ok := errors.AsType[*fault.Signal](o.Err); ok {
 		return sig.Kind()
 	}
 	return fault.Interrupted

@@ -198,7 +198,7 @@ func (l *lander) undone(ctx context.Context) (git.Commit, error) {
 		}
 		side, err := l.sideOf(ctx, landed)
 		if err != nil || side == "" {
-			continue //nolint:nilerr // a commit that is not here is none of this branch
+			continue // a commit that is not here is none of this branch
 		}
 		part, err := l.Repo.IsAncestor(ctx, side, l.out.Head)
 		if err != nil {

@@ -192,7 +192,7 @@ func Unfinished(common, branch string) ([]Record, error) {
 
 // UnderWay says whether a process still works on the landing.
 func UnderWay(common, id string) bool {
-	f, err := os.Open(filepath.Join(landings(common), id, "lock"))
+	f, err := os.Open(filepath.Join(landings(common), id, "lock")) //nolint:gosec // the id is one of our own directories
 	if err != nil {
 		return false
 	}

@@ -197,7 +197,6 @@ type lander struct {
 	book *journal // nil in a dry run
 
 	lock     *lock
-	worktree []git.Worktree
 	endpoint git.Endpoint
 	url      string // of the landing remote
 	task     task

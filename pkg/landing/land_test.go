@@ -918,8 +918,8 @@ func TestCost(t *testing.T) {
 	}
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
-	real := strings.TrimSpace(mustOutput(t, "which", "git"))
-	if err := os.WriteFile(filepath.Join(dir, "git"), []byte("#!/bin/sh\necho \"$*\" >> "+log+"\nexec "+real+" \"$@\"\n"), 0o755); err != nil {
+	program := strings.TrimSpace(mustOutput(t, "which", "git"))
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte("#!/bin/sh\necho \"$*\" >> "+log+"\nexec "+program+" \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	r, s := w.land(c, Options{NoVerify: true}, func(d *Deps) {
@@ -938,7 +938,7 @@ func TestCost(t *testing.T) {
 	calls := strings.Split(strings.TrimSpace(string(data)), "\n")
 	network := 0
 	for _, call := range calls {
-		for _, word := range strings.Fields(call) {
+		for word := range strings.FieldsSeq(call) {
 			if slices.Contains([]string{"ls-remote", "fetch", "push"}, word) {
 				network++
 				break

@@ -23,7 +23,7 @@ func acquire(ctx context.Context, common, who string, waiting func(holder string
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "land.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "land.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // in the clone's git directory
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func acquire(ctx context.Context, common, who string, waiting func(holder string
 		}
 		if !told {
 			told = true
-			holder, _ := os.ReadFile(f.Name()) //nolint:errcheck // without it the wait is only less well explained
+			holder, _ := os.ReadFile(f.Name()) // without it the wait is only less well explained
 			waiting(strings.TrimSpace(string(holder)))
 		}
 		return poll.NotYet, nil

@@ -134,7 +134,7 @@ func (l *lander) pushBranch(ctx context.Context, review string) error {
 
 // ours says whether this clone proposed that commit for the branch.
 func (l *lander) ours(c git.Commit) bool {
-	all, _ := Records(l.Repo.CommonDir()) //nolint:errcheck // what cannot be read proves nothing
+	all, _ := Records(l.Repo.CommonDir()) // what cannot be read proves nothing
 	for _, r := range all {
 		if r.Branch == l.out.Branch && r.Pull != nil && r.Head == c {
 			return true

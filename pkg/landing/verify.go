@@ -370,12 +370,12 @@ func (l *lander) submodules(ctx context.Context, scratch *git.Repo) error {
 
 // passKey names a tree with what verified it.
 func (l *lander) passKey() string {
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00", l.plan.tree)
+	b := fmt.Appendf(nil, "%s\x00", l.plan.tree)
 	for _, c := range l.commands {
-		fmt.Fprintf(h, "%q %q\x00", c.Run, c.Dir)
+		b = fmt.Appendf(b, "%q %q\x00", c.Run, c.Dir)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
 }
 
 func (l *lander) passFile(key string) string {
@@ -454,7 +454,7 @@ type tailLog struct {
 }
 
 func newTailLog(name string) (*tailLog, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // below the clone's own git directory
 	if err != nil {
 		return nil, err
 	}
