@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"homelab/internal/gittest"
 	"homelab/pkg/fault"
@@ -186,6 +187,51 @@ func TestAfterLanding(t *testing.T) {
 			w.sound()
 		})
 	}
+}
+
+// While one run still watches, another of the same branch waits for its end
+// instead of finding nothing to do; with new commits it lands those.
+func TestTwoRunsOfOneBranch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	landed, red := make(chan struct{}), make(chan struct{})
+	first := &blockingCI{fakeCI: fakeCI{base: pipeline.Outcome{Verdict: pipeline.Failure}}, began: landed, wait: red}
+	one := make(chan Result)
+	d := w.deps(c.Dir)
+	d.CI = first
+	go func() { one <- Land(t.Context(), d, Options{}) }()
+	<-landed
+	second, s := make(chan Result), &story{}
+	d2 := w.deps(c.Dir)
+	d2.CI, d2.Tell = &fakeCI{base: pipeline.Outcome{Verdict: pipeline.Failure}}, s.tell
+	go func() { second <- Land(t.Context(), d2, Options{}) }()
+	for !strings.Contains(s.String(), "waiting for landing") {
+		select {
+		case r := <-second:
+			t.Fatalf("it did not wait: %+v", r)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	close(red)
+	if r := <-one; r.Kind != fault.LandedRed {
+		t.Errorf("%+v", r)
+	}
+	if r := <-second; r.Kind != fault.LandedRed || r.Landed != w.tip() || r.Attempts != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// blockingCI says when it is asked to watch, and waits with the answer.
+type blockingCI struct {
+	fakeCI
+	began, wait chan struct{}
+}
+
+func (b *blockingCI) Watch(ctx context.Context, w Wanted, emit func(pipeline.Update)) (pipeline.Outcome, error) {
+	close(b.began)
+	<-b.wait
+	return b.fakeCI.Watch(ctx, w, emit)
 }
 
 // What stands in the way of watching is known before the push.

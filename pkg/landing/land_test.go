@@ -377,7 +377,8 @@ func TestPushRefused(t *testing.T) {
 			hook(w.t, w.origin, "pre-receive", "echo no tabs, please; exit 1\n")
 		}, true},
 		{"secret", fault.Denied, "Push cannot contain secrets", func(w *world, _ *gittest.Repo) {
-			hook(w.t, w.origin, "pre-receive", "echo 'error: GH013: Changes must be made through a pull request'; echo 'Push cannot contain secrets'; exit 1\n")
+			// Only the base is guarded: the secret must not go to another branch.
+			hook(w.t, w.origin, "update", "test $1 != refs/heads/main || { echo 'error: GH013: Changes must be made through a pull request'; echo 'Push cannot contain secrets'; exit 1; }\n")
 		}, true},
 		{"pre-push", fault.Failed, "the pre-push hook refused", func(w *world, c *gittest.Repo) {
 			hook(w.t, c, "pre-push", "echo not today >&2; exit 1\n")

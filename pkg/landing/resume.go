@@ -3,7 +3,6 @@ package landing
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -21,12 +20,13 @@ func (l *lander) resume(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		l.warn("%v", err)
 	}
-	own, base, before, remote := l.out.ID, l.out.Base, l.out.BaseBefore, l.out.Remote
 	for _, r := range records {
 		if UnderWay(l.Repo.CommonDir(), r.ID) {
-			if r.Phase == OnBase {
-				continue // it only watches
+			if r.Phase == OnBase && len(l.list) > 0 {
+				continue // it only watches, and there is more to land
 			}
+			// Its end is this one's: to say "nothing to do" while it may still
+			// turn red would be wrong.
 			if err := l.outlast(ctx, r); err != nil {
 				return false, err
 			}
@@ -37,7 +37,7 @@ func (l *lander) resume(ctx context.Context) (done bool, err error) {
 				continue
 			}
 		}
-		if r.Remote != remote || r.Base != base {
+		if r.Remote != l.out.Remote || r.Base != l.out.Base {
 			if resumeStep(r.Phase, false) == startAnew {
 				if err := l.drop(ctx, r); err != nil {
 					return false, err
@@ -51,9 +51,6 @@ func (l *lander) resume(ctx context.Context) (done bool, err error) {
 		if done || err != nil {
 			return done, err
 		}
-	}
-	if l.out.ID != own || l.out.BaseBefore != before {
-		return false, fmt.Errorf("resuming changed the landing %s", own)
 	}
 	return false, nil
 }
@@ -81,7 +78,22 @@ func (l *lander) outlast(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	return l.relock(ctx)
+	if err := l.relock(ctx); err != nil {
+		return err
+	}
+	// The base has moved, if that landing went well.
+	tip, err := l.lookAgain(ctx)
+	if err != nil {
+		return err
+	}
+	if tip == "" {
+		return stop(fault.Usage, "git ls-remote --heads "+l.out.Remote, "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
+	}
+	l.out.BaseBefore = tip
+	if err := l.readRules(ctx); err != nil {
+		return err
+	}
+	return l.compare(ctx)
 }
 
 func (l *lander) relock(ctx context.Context) (err error) {
