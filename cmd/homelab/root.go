@@ -21,6 +21,7 @@ import (
 	"homelab/verbs/deploy"
 	"homelab/verbs/doctor"
 	"homelab/verbs/verb"
+	"homelab/verbs/work"
 )
 
 // process is what a run gets from the operating system. Tests give their own.
@@ -149,6 +150,7 @@ in the cluster", and says exactly where it stopped and why.`)
 		ci.New(a.ciDeps()),
 		deploy.New(a.deployDeps()),
 		configverbs.New(a.configDeps()),
+		work.New(a.workDeps()),
 		doctor.New(a.doctorDeps()),
 	)
 	d := about.Deps{IO: a.streams, Version: a.version}

@@ -212,6 +212,8 @@ func fits(verdict string, code int) error {
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
 		"interrupted": {130, 143}, "ready": {0}, "paused": {5}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
+		"landed": {0}, "nothing": {0},
+		"started": {0}, "existing": {0}, "cleaned": {0}, "restored": {0}, "aborted": {0},
 	}
 	for _, row := range fault.Table() {
 		if _, known := want[row.Name]; !known {
@@ -222,6 +224,16 @@ func fits(verdict string, code int) error {
 		return fmt.Errorf("verdict %q with exit code %d", verdict, code)
 	}
 	return nil
+}
+
+// verdictOf returns what a result line begins with. A landing is a sentence:
+// "landed 71b3c55 on main".
+func verdictOf(line string) (string, bool) {
+	if strings.HasPrefix(line, "landed ") {
+		return "landed", true
+	}
+	word, _, ok := strings.Cut(line, ": ")
+	return word, ok
 }
 
 // oneLine checks the text form: of a verb with a verdict one line, of one that
@@ -235,11 +247,12 @@ func (a *attempt) oneLine(out string) error {
 			continue
 		}
 		last = line
-		if word, _, ok := strings.Cut(line, ": "); ok && (fits(word, a.code) == nil || want > 1 && known(word)) {
+		if word, ok := verdictOf(line); ok && (fits(word, a.code) == nil || want > 1 && known(word)) {
 			results++
 		}
 	}
-	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor"}, a.path()) ||
+	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
+		"work start", "work status", "work clean", "work restore"}, a.path()) ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
 	case last == "" && (!payload || a.code != 0):
@@ -251,7 +264,7 @@ func (a *attempt) oneLine(out string) error {
 	case a.term == nil && !payload && strings.Count(out, "\n") != want:
 		return fmt.Errorf("stdout is not %d lines: %q", want, out)
 	}
-	if word, _, _ := strings.Cut(last, ": "); want == 1 && fits(word, a.code) != nil && a.term == nil {
+	if word, _ := verdictOf(last); want == 1 && fits(word, a.code) != nil && a.term == nil {
 		return fmt.Errorf("the last line is no result: %q", last)
 	}
 	if _, next, ok := strings.Cut(last, "; next: "); ok && a.term == nil {

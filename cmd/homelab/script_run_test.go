@@ -88,7 +88,7 @@ func parseAttempt(ts *testscript.TestScript, args []string) *attempt {
 // know, and no others.
 func environ(ts *testscript.TestScript) []string {
 	names := []string{
-		"PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TERM", "LANG", "LC_ALL", "NO_COLOR", "CI",
+		"PATH", "HOME", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TERM", "LANG", "LC_ALL", "NO_COLOR", "CI",
 		"WOODPECKER_SERVER", "WOODPECKER_TOKEN", "HOMELAB_WOODPECKER_DIAL", "HOMELAB_CONFIG",
 		"VAULT_ADDR", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_NAMESPACE", "VAULT_SKIP_VERIFY",
 		"FORGEJO_TOKEN", "GITEA_TOKEN", "GITHUB_TOKEN", "GH_TOKEN",

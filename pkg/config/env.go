@@ -109,6 +109,17 @@ func (e Env) CI() bool {
 // Home returns HOME, "" when it is not set.
 func (e Env) Home() string { return e.vars["HOME"] }
 
+// User returns the name of who runs this, USER or LOGNAME; "" when neither is
+// set.
+func (e Env) User() string {
+	for _, name := range []string{"USER", "LOGNAME"} {
+		if v, ok := e.Lookup(name); ok {
+			return v
+		}
+	}
+	return ""
+}
+
 // ConfigHome returns the directory user configuration lives below:
 // XDG_CONFIG_HOME, else ~/.config; "" when neither is known. A relative
 // XDG_CONFIG_HOME is ignored, as its specification asks.

@@ -17,6 +17,13 @@ var (
 	ErrCommit  = errors.New("not 40 or 64 lower-case hexadecimal digits")
 )
 
+// Conditions of the verbs that write. Each is found with errors.Is.
+var (
+	ErrUnrelated = errors.New("the two histories have no commit in common")
+	ErrRefMoved  = errors.New("the ref does not have the expected value")
+	ErrNoTip     = errors.New("the remote does not have this branch")
+)
+
 // OwnershipError is git's refusal to work in a repository that belongs to
 // another user, as in a container that mounts a checkout.
 type OwnershipError struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -235,6 +236,14 @@ func (r *Repo) RemoteURL(ctx context.Context, name string) (string, error) {
 // CurrentBranch returns the branch HEAD is on, also one without a commit; ok
 // is false when HEAD is detached, as it is during a rebase.
 func (r *Repo) CurrentBranch(ctx context.Context) (name string, ok bool, err error) {
+	// Almost always the file says it, and no process is needed. Where refs are
+	// kept otherwise it says ".invalid".
+	if data, err := os.ReadFile(filepath.Join(r.gitDir, "HEAD")); err == nil {
+		ref, linked := strings.CutPrefix(strings.TrimSpace(string(data)), "ref: refs/heads/")
+		if linked && ref != "" && ref != ".invalid" {
+			return ref, true, nil
+		}
+	}
 	// Not --short: that would say "heads/x" where a tag x exists.
 	res, err := r.ask(ctx, "symbolic-ref", "--quiet", "HEAD")
 	var failed *CommandError

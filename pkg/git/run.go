@@ -36,6 +36,7 @@ type Command struct {
 	Name  string    // a program, looked up in Env's PATH unless it is an absolute path
 	Args  []string  // without the program's name
 	Env   []string  // the whole environment, "KEY=VALUE"; what points at another repository is removed
+	Set   []string  // added to Env; unlike there, what names an index or a work tree stays
 	Stdin io.Reader // nil: empty
 
 	// Stdout and Stderr receive the output as it comes; nil: it is kept, within
@@ -45,6 +46,11 @@ type Command struct {
 
 	MaxOutput int           // bytes of stdout to keep; 0 means 8 MiB; more is a *TooLargeError
 	Grace     time.Duration // between TERM and KILL when ctx ends; 0 means 700 ms
+
+	// Hurry, if set, says instead of Grace how long the command may take when
+	// ctx ended for that cause: a person at the keyboard waits less than a
+	// deadline does. It must not be longer than Grace.
+	Hurry func(cause error) time.Duration
 
 	// Sweep ends what the command left running in its process group when it
 	// exits by itself. Git is not swept: it may leave a credential cache.
@@ -127,7 +133,7 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	if ctx.Err() != nil {
 		return none, fmt.Errorf("%s: %w", strings.Join(argv, " "), context.Cause(ctx))
 	}
-	env := childEnv(c.Env, c.Dir)
+	env := append(childEnv(c.Env, c.Dir), c.Set...)
 	path, err := lookPath(c.Name, env)
 	if err != nil {
 		return none, err
@@ -174,6 +180,10 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	defer stop()
 	var killer sync.WaitGroup
 	cmd.Cancel = func() error {
+		grace := grace
+		if c.Hurry != nil {
+			grace = min(grace, c.Hurry(context.Cause(ctx)))
+		}
 		killer.Go(func() {
 			if !groupEnds(over, cmd.Process.Pid, grace) {
 				_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL)

@@ -199,6 +199,24 @@ func viewOutcome(kind string, o pipeline.Outcome, s *session, next string) *Resu
 	return r
 }
 
+// View returns the result object of a watch that another verb made, as ci
+// watch would have printed it; client may be nil.
+func View(o pipeline.Outcome, client *woodpecker.Client) *Result {
+	s := &session{target: o.Target}
+	if client != nil {
+		s.conn = &Conn{Client: client}
+	}
+	p := phrase{page: pageOf(s), resume: func(number int64) string {
+		return ui.Command("homelab", "ci", "watch", "--number", itoa(number))
+	}}
+	if o.Target.Repo.FullName != "" {
+		p.carry = []string{"--repo", o.Target.Repo.FullName}
+	}
+	r := viewOutcome(watchKind, o, s, p.next(o))
+	r.ExitCode = kindOf(o).Code()
+	return r
+}
+
 // subject names what a result speaks of: "ada/app #57 (41bdff3)".
 func subject(repo string, row *woodpecker.Pipeline, commit string) string {
 	if repo == "" && row == nil {

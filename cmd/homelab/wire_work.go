@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"homelab/pkg/config"
+	"homelab/pkg/landing"
+	"homelab/pkg/pipeline"
+	"homelab/pkg/woodpecker"
+	"homelab/verbs/ci"
+	"homelab/verbs/work"
+)
+
+func (a *app) workDeps() work.Deps {
+	cache := a.env.CacheHome()
+	if cache != "" {
+		cache = filepath.Join(cache, "homelab")
+	}
+	return work.Deps{
+		IO: a.streams, Flags: a.flags, Checkout: a.checkout, Child: a.env.Child(), Cache: cache,
+		Dir: a.dir, User: a.env.User(), Forge: a.forge,
+		File: config.RepoFile, Rules: rules,
+		Configured: func(ctx context.Context) error {
+			e, err := a.config(ctx)
+			if err != nil {
+				return err
+			}
+			if missing := e.MissingServer(); missing != nil {
+				return missing
+			}
+			return nil
+		},
+		Connect: func(ctx context.Context, r work.Reporter) (work.Conn, error) {
+			c, err := a.connect(ctx, ci.Reporter{Trouble: r.Trouble, Recovered: r.Recovered})
+			if err != nil {
+				return work.Conn{}, err
+			}
+			return work.Conn{Client: c.Client, Renew: c.Renew}, nil
+		},
+		Pipeline: func(o pipeline.Outcome, c *woodpecker.Client) any { return ci.View(o, c) },
+	}
+}
+
+// rules reads what a base's configuration file says about landing.
+func rules(name string, data []byte) (landing.Rules, error) {
+	f, err := config.ParseRepo(name, data)
+	if err != nil {
+		return landing.Rules{}, err
+	}
+	r := landing.Rules{
+		Base: f.Base.V, Remote: f.Remote.V, GateCI: f.Gate.V == config.GateCI, Deploy: f.Deploy.V, Workflows: f.Workflows.V,
+	}
+	for _, v := range f.Verify.V {
+		r.Verify = append(r.Verify, landing.Command{Run: v.Run, Dir: v.Dir, Paths: v.Paths, Timeout: v.Timeout})
+	}
+	return r, nil
+}

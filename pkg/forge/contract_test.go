@@ -1,0 +1,202 @@
+package forge_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"net/url"
+	"slices"
+	"testing"
+
+	"homelab/internal/forgesim"
+	"homelab/internal/tlstest"
+	"homelab/pkg/forge"
+	"homelab/pkg/transport"
+)
+
+const host = "git.example.lan"
+
+// rig serves a forge over TLS by a name that only the pin resolves.
+type rig struct {
+	t   *testing.T
+	sim *forgesim.Sim
+	web *url.URL
+	o   transport.Options
+}
+
+func newRig(t *testing.T, kind forge.Kind) *rig {
+	t.Helper()
+	sim := forgesim.New(string(kind), "canary-token")
+	ca := tlstest.NewCA(t)
+	srv := ca.Serve(t, sim, host)
+	web := &url.URL{Scheme: "https", Host: host}
+	return &rig{t, sim, web, transport.Options{
+		Base: forge.API(kind, web), CAFile: ca.File(t), Pin: &transport.Pin{Addr: netip.MustParseAddr("127.0.0.1"), Port: srv.Addr.Port()},
+	}}
+}
+
+func (r *rig) client(kind forge.Kind, token string) *forge.Client {
+	r.t.Helper()
+	o := r.o
+	s, err := transport.NewSecret(token)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	o.Token = func(context.Context) (transport.Secret, error) { return s, nil }
+	o.SetToken = forge.SetToken(kind)
+	o.Redact = &transport.Redactor{}
+	stack, err := transport.New(o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(stack.CloseIdleConnections)
+	return forge.New(forge.Options{Kind: kind, API: o.Base, Transport: stack, CloseIdle: stack.CloseIdleConnections})
+}
+
+func kinds() []forge.Kind { return []forge.Kind{forge.Forgejo, forge.Gitea, forge.GitHub} }
+
+func classOf(err error) forge.Class {
+	if e, ok := errors.AsType[*forge.APIError](err); ok {
+		return e.Class
+	}
+	return ""
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, kind)
+			r.sim.Repo("lab/infra", true)
+			r.sim.Repo("lab/locked", false)
+			c, ctx := r.client(kind, "canary-token"), t.Context()
+			w := forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: "anna/fan", Base: "main", Title: "T", Body: "B"}
+
+			got, err := c.Repository(ctx, "lab/infra")
+			if err != nil || got != (forge.Repository{FullName: "lab/infra", Push: true}) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			// Many open ones of others, a closed one of this branch, one of a
+			// fork's branch of the same name, one onto another base.
+			for range 65 {
+				r.sim.Add("lab/infra", forgesim.Pull{Head: "x", Base: "main"})
+			}
+			r.sim.Add("lab/infra", forgesim.Pull{Head: "anna/fan", Base: "main", State: "closed"})
+			r.sim.Add("lab/infra", forgesim.Pull{Head: "anna/fan", HeadRepo: "bo/infra", Base: "main"})
+			r.sim.Add("lab/infra", forgesim.Pull{Head: "anna/fan", Base: "dev"})
+			if _, ok, err := c.Find(ctx, w); ok || err != nil {
+				t.Errorf("found one: %v", err)
+			}
+			before := len(r.sim.Pulls("lab/infra"))
+			p, err := c.Open(ctx, w)
+			if err != nil || p.State != "open" || p.Number == 0 || p.Commit != "" || p.URL == "" {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			if again, err := c.Open(ctx, w); err != nil || again != p || len(r.sim.Pulls("lab/infra")) != before+1 {
+				t.Errorf("again: %+v, %v", again, err)
+			}
+			if last := r.sim.Pulls("lab/infra")[before]; last.Title != "T" || last.Body != "B" {
+				t.Errorf("%+v", last)
+			}
+			if look, err := c.Look(ctx, "lab/infra", p.Number); err != nil || look.State != "open" || look.Merged || look.Commit != "" {
+				t.Errorf("open: %+v, %v", look, err)
+			}
+			r.sim.Merge("lab/infra", p.Number, "abc")
+			if look, err := c.Look(ctx, "lab/infra", p.Number); err != nil || look.State != "merged" || !look.Merged || look.Commit != "abc" {
+				t.Errorf("merged: %+v, %v", look, err)
+			}
+			// From a fork.
+			w.HeadRepo, w.Branch = "bo/infra", "b"
+			if p, err = c.Open(ctx, w); err != nil {
+				t.Errorf("fork: %v", err)
+			}
+			all := r.sim.Pulls("lab/infra")
+			if last := all[len(all)-1]; last.HeadRepo != "bo/infra" || last.Head != "b" {
+				t.Errorf("fork: %+v", last)
+			}
+			// What it will not do.
+			r.sim.Empty("empty")
+			w = forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: "empty", Base: "main"}
+			if _, err := c.Open(ctx, w); classOf(err) != forge.Rejected {
+				t.Errorf("no commits: %v", err)
+			}
+			w.Repo, w.HeadRepo = "lab/locked", "lab/locked"
+			if _, err := c.Open(ctx, w); classOf(err) != forge.Refused {
+				t.Errorf("no right: %v", err)
+			}
+		})
+	}
+}
+
+func TestRefusedIsConfirmed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, forge.Forgejo)
+	r.sim.Repo("lab/infra", true)
+	// Falsely refused once, then a proxy's page: it is asked again.
+	r.sim.Fault("401", "html", "503")
+	if _, err := r.client(forge.Forgejo, "canary-token").Repository(t.Context(), "lab/infra"); err != nil {
+		t.Error(err)
+	}
+	asked := len(r.sim.Calls())
+	if _, err := r.client(forge.Forgejo, "wrong").Repository(t.Context(), "lab/infra"); classOf(err) != forge.Refused || len(r.sim.Calls())-asked < 3 {
+		t.Errorf("%v after %d", err, len(r.sim.Calls())-asked)
+	}
+}
+
+// However a reply is lost, there is one pull request in the end.
+func TestLostReplies(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		for _, faults := range [][]string{{"", "lost"}, {"", "", "cut"}, {"", "502"}, {"", "html", "", "lost"}, {"cut", "", "", "lost"}} {
+			r := newRig(t, kind)
+			r.sim.Repo("lab/infra", true)
+			r.sim.Fault(faults...)
+			p, err := r.client(kind, "canary-token").Open(t.Context(), forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: "b", Base: "main"})
+			if all := r.sim.Pulls("lab/infra"); err != nil || len(all) != 1 || p.Number != all[0].Number {
+				t.Errorf("%s %v: %+v, %v; %d made; %v", kind, faults, p, err, len(all), r.sim.Calls())
+			}
+		}
+	}
+}
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		for _, faults := range [][]string{nil, {"502", "html"}} {
+			r := newRig(t, kind)
+			o := r.o
+			o.Base = r.web
+			stack, err := transport.New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(stack.CloseIdleConnections)
+			if kind == forge.Forgejo && faults != nil {
+				faults = faults[:1]
+			}
+			r.sim.Fault(faults...)
+			if got, err := forge.Probe(t.Context(), r.web, stack); err != nil || got != kind {
+				t.Errorf("%s is taken for %q, %v", kind, got, err)
+			}
+			if slices.ContainsFunc(r.sim.Auth(), func(a string) bool { return a != "" }) {
+				t.Error("a token was sent before it was known to whom")
+			}
+		}
+	}
+}
+
+// The token goes to the API's own origin, written as its kind wants it.
+func TestToken(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[forge.Kind]string{forge.Forgejo: "token canary-token", forge.Gitea: "token canary-token", forge.GitHub: "Bearer canary-token"} {
+		r := newRig(t, kind)
+		r.sim.Repo("lab/infra", true)
+		if _, err := r.client(kind, "canary-token").Repository(t.Context(), "lab/infra"); err != nil || !slices.Equal(r.sim.Auth(), []string{want}) {
+			t.Errorf("%s: %q, %v", kind, r.sim.Auth(), err)
+		}
+	}
+	if got := forge.API(forge.GitHub, &url.URL{Scheme: "https", Host: "github.com"}).String(); got != "https://api.github.com" {
+		t.Error(got)
+	}
+}

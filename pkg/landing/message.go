@@ -1,0 +1,75 @@
+package landing
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"homelab/pkg/git"
+)
+
+// Trailers of the tool's commits.
+const (
+	trailerLanding  = "Homelab-Landing"
+	trailerVerify   = "Homelab-Verify"
+	trailerReverts  = "Homelab-Reverts"
+	trailerRestores = "Homelab-Restores"
+)
+
+const mostListed = 100 // commits named in a message
+
+// defuse makes skip markers harmless. The server reads only the tip's message,
+// where the subjects of all that lands are listed: one documentation commit
+// must not silence CI for everything that comes with it.
+func defuse(s string) string {
+	return regexp.MustCompile(`(?i)\[\s*(ci\s*skip|skip\s*ci)\s*\]`).ReplaceAllString(s, "($1)")
+}
+
+// oneLine makes foreign text fit for one line of a message.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// message is what a landing's merge commit says.
+func message(topic, id, verify string, list []git.Entry, restores git.Commit) string {
+	var b strings.Builder
+	subject := "nothing new"
+	if len(list) > 0 {
+		subject = oneLine(list[0].Subject)
+	}
+	fmt.Fprintf(&b, "Land %s: %s\n", oneLine(topic), subject)
+	if len(list) > 0 {
+		b.WriteByte('\n')
+	}
+	for i, e := range list {
+		if i == mostListed {
+			fmt.Fprintf(&b, "* and %d more\n", len(list)-i)
+			break
+		}
+		fmt.Fprintf(&b, "* %s %s\n", e.Commit.Short(), oneLine(e.Subject))
+	}
+	if restores != "" {
+		fmt.Fprintf(&b, "\nThe base had undone an earlier landing of this branch in %s;\nthat is undone here.\n", restores.Short())
+	}
+	if verify == "" {
+		verify = "none"
+	}
+	fmt.Fprintf(&b, "\n%s: %s\n%s: %s\n", trailerLanding, id, trailerVerify, oneLine(verify))
+	if restores != "" {
+		fmt.Fprintf(&b, "%s: %s\n", trailerRestores, restores)
+	}
+	return defuse(b.String())
+}
+
+// trailer returns the value of a trailer in a message; "" without one. Only
+// the last paragraph has trailers.
+func trailer(message, key string) string {
+	message = strings.TrimRight(message, "\n")
+	if i := strings.LastIndex(message, "\n\n"); i >= 0 {
+		message = message[i+2:]
+	}
+	for line := range strings.Lines(message) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(k, key) {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

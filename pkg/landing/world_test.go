@@ -1,0 +1,344 @@
+package landing
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"homelab/internal/gittest"
+	"homelab/pkg/fault"
+	"homelab/pkg/git"
+)
+
+// world is a bare origin and what landed on it.
+type world struct {
+	t      *testing.T
+	base   string
+	home   string
+	origin *gittest.Repo
+	seen   string // the trees the verification saw, one per line
+	first  string // the base's first tip
+}
+
+// parseRules reads the tests' own form of a configuration file: JSON of Rules.
+func parseRules(name string, data []byte) (Rules, error) {
+	var r Rules
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, stop(fault.Usage, "", "%s: %v", name, err)
+	}
+	return r, nil
+}
+
+const rulesFile = ".homelab.json"
+
+func newWorld(t *testing.T, base string) *world {
+	t.Helper()
+	w := &world{t: t, base: base, home: t.TempDir(), origin: gittest.New(t, base, "--bare")}
+	w.origin.Git("config", "core.logAllRefUpdates", "always")
+	w.seen = filepath.Join(w.home, "seen")
+	seed := gittest.At(t, t.TempDir())
+	seed.Git("init", "--quiet", "--initial-branch="+base)
+	seed.Write("go.txt", "1\n2\n3\n4\n5\n")
+	seed.Write(".gitignore", "ignored\n")
+	w.rules(seed, Rules{Verify: []Command{{Run: w.verify()}}})
+	w.first = seed.Commit("first")
+	seed.Git("push", "--quiet", "file://"+w.origin.Dir, base)
+	return w
+}
+
+func (w *world) rules(r *gittest.Repo, rules Rules) {
+	w.t.Helper()
+	data, err := json.Marshal(rules)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Write(rulesFile, string(data))
+}
+
+// verify is a command that records the tree it saw and fails where a file
+// "broken" is, or where both "left" and "right" are.
+func (w *world) verify() string {
+	return fmt.Sprintf("git rev-parse HEAD^{tree} >> '%s'; test ! -e broken && ! { test -e left && test -e right; }", w.seen)
+}
+
+func (w *world) env() []string {
+	return append(gittest.Env(w.t), "GIT_AUTHOR_NAME=Anna", "GIT_AUTHOR_EMAIL=anna@x", "GIT_COMMITTER_NAME=Anna", "GIT_COMMITTER_EMAIL=anna@x")
+}
+
+// clone makes a clone on a branch with one commit that adds file.
+func (w *world) clone(branch, file string) *gittest.Repo {
+	w.t.Helper()
+	c := w.origin.Clone()
+	c.Git("checkout", "--quiet", "-b", branch)
+	c.Write(file, file+"\n")
+	c.Commit("add " + file)
+	return c
+}
+
+// someone lands a commit on the base from elsewhere, unverified by us: its
+// tree is noted as seen, as that someone's business.
+func (w *world) someone(file, content string) git.Commit {
+	w.t.Helper()
+	c := w.origin.Clone()
+	c.Write(file, content)
+	id := c.Commit("someone changed " + file)
+	c.Git("push", "--quiet", "origin", "HEAD:"+w.base)
+	w.note(c.Git("rev-parse", "HEAD^{tree}"))
+	return git.Commit(id)
+}
+
+func (w *world) note(tree string) {
+	w.t.Helper()
+	f, err := os.OpenFile(w.seen, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	fmt.Fprintln(f, tree)
+}
+
+func (w *world) deps(dir string) Deps {
+	w.t.Helper()
+	env := w.env()
+	repo, err := git.Open(w.t.Context(), dir, env)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return Deps{
+		Repo: repo, Env: env, Cache: filepath.Join(w.home, "cache"), Rules: parseRules, File: rulesFile,
+		Jitter: func(d time.Duration) time.Duration { return min(d, 20*time.Millisecond) },
+	}
+}
+
+// story keeps what a landing tells.
+type story struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (s *story) tell(u Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch u := u.(type) {
+	case Told:
+		s.lines = append(s.lines, u.Phase+": "+u.Text)
+	case Warned:
+		s.lines = append(s.lines, "warning: "+u.Text)
+	case Line:
+		s.lines = append(s.lines, "verify | "+u.Text)
+	case Raced, Arrived, Watched:
+	}
+}
+
+func (s *story) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.lines, "\n")
+}
+
+func (w *world) land(c *gittest.Repo, o Options, change ...func(*Deps)) (Result, *story) {
+	w.t.Helper()
+	return w.landIn(w.t.Context(), c, o, change...)
+}
+
+func (w *world) landIn(ctx context.Context, c *gittest.Repo, o Options, change ...func(*Deps)) (Result, *story) {
+	w.t.Helper()
+	d := w.deps(c.Dir)
+	s := &story{}
+	d.Tell = s.tell
+	for _, f := range change {
+		f(&d)
+	}
+	if d.CI == nil {
+		o.NoWatch = true
+	}
+	return Land(ctx, d, o), s
+}
+
+// wants fails the test unless a landing ended as expected.
+func wants(t *testing.T, r Result, s *story, kind fault.Kind, good Good) {
+	t.Helper()
+	if r.Kind != kind || r.Good != good {
+		t.Fatalf("%s %q: %s\n%v\n%s", r.Kind, r.Good, r.Reason, r.Trouble, s)
+	}
+}
+
+// sound checks the invariants from outside: every tip the base ever had is one
+// whose tree was verified, each has the one before on its first-parent chain,
+// and the base only moved forward.
+func (w *world) sound() {
+	w.t.Helper()
+	data, err := os.ReadFile(w.seen)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.t.Fatal(err)
+	}
+	seen := strings.Fields(string(data))
+	tips := strings.Fields(w.origin.Git("log", "--walk-reflogs", "--format=%H", "refs/heads/"+w.base))
+	slices.Reverse(tips)
+	if tips[0] != w.first {
+		w.t.Fatalf("the base's first tip is %s, not %s", tips[0], w.first)
+	}
+	for i, tip := range tips[1:] {
+		if tree := w.origin.Git("rev-parse", tip+"^{tree}"); !slices.Contains(seen, tree) {
+			w.t.Errorf("tip %s of the base has a tree that was never verified", tip)
+		}
+		if chain := strings.Fields(w.origin.Git("rev-list", "--first-parent", tip)); !slices.Contains(chain, tips[i]) {
+			w.t.Errorf("tip %s does not have %s on its first-parent chain", tip, tips[i])
+		}
+	}
+}
+
+func (w *world) tip() git.Commit {
+	w.t.Helper()
+	return git.Commit(w.origin.Git("rev-parse", "refs/heads/"+w.base))
+}
+
+// has says whether the base's tip has a file.
+func (w *world) has(file string) bool {
+	w.t.Helper()
+	return slices.Contains(strings.Fields(w.origin.Git("ls-tree", "-r", "--name-only", w.base)), file)
+}
+
+// state is everything a failed landing must leave as it was.
+func (w *world) state(c *gittest.Repo) string {
+	w.t.Helper()
+	var b bytes.Buffer
+	err := filepath.WalkDir(c.Dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.Name() == ".git" {
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		content := []byte{}
+		if info.Mode().IsRegular() {
+			if content, err = os.ReadFile(p); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(&b, "%s %s %d %q\n", p, info.Mode(), info.ModTime().UnixNano(), content)
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	gitDir := c.Git("rev-parse", "--absolute-git-dir")
+	for _, name := range []string{"index", "HEAD", "MERGE_HEAD", "FETCH_HEAD", "ORIG_HEAD"} {
+		data, err := os.ReadFile(filepath.Join(gitDir, name))
+		fmt.Fprintf(&b, "%s %x %v\n", name, data, errors.Is(err, fs.ErrNotExist))
+	}
+	for line := range strings.Lines(c.Git("for-each-ref")) {
+		if !strings.Contains(line, "refs/homelab/backup/") {
+			b.WriteString(line + "\n")
+		}
+	}
+	fmt.Fprintf(&b, "stash %q\n", c.Git("stash", "list"))
+	b.WriteString(w.origin.Git("for-each-ref"))
+	return b.String()
+}
+
+// unchanged runs f and fails if it changed anything.
+func (w *world) unchanged(c *gittest.Repo, f func()) {
+	w.t.Helper()
+	before := w.state(c)
+	f()
+	if after := w.state(c); after != before {
+		w.t.Errorf("something changed:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+func hook(t *testing.T, r *gittest.Repo, name, script string) {
+	t.Helper()
+	dir := r.Git("rev-parse", "--absolute-git-dir")
+	if err := os.MkdirAll(filepath.Join(dir, "hooks"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "hooks", name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The child of the crash tests: lands, and dies at a journal write.
+func TestMain(m *testing.M) {
+	if spec := os.Getenv("HOMELAB_LANDING_CHILD"); spec != "" {
+		os.Exit(child(spec))
+	}
+	os.Exit(m.Run())
+}
+
+type childSpec struct {
+	Dir, Cache string
+	Env        []string
+	DieAt      int // at this write of the journal, counted from 1; 0: never
+	PIDFile    string
+	Options    Options
+	Result     string // where the result goes
+	Fixed      bool   // a context without signals
+}
+
+func child(spec string) int {
+	var c childSpec
+	if err := json.Unmarshal([]byte(spec), &c); err != nil {
+		return 99
+	}
+	if c.PIDFile != "" {
+		if err := os.WriteFile(c.PIDFile, fmt.Append(nil, os.Getpid()), 0o600); err != nil {
+			return 98
+		}
+	}
+	repo, err := git.Open(context.Background(), c.Dir, c.Env)
+	if err != nil {
+		return 97
+	}
+	writes := 0
+	r := Land(context.Background(), Deps{
+		Repo: repo, Env: c.Env, Cache: c.Cache, Rules: parseRules, File: rulesFile,
+		Wrote: func(Phase) {
+			if writes++; writes == c.DieAt {
+				p, _ := os.FindProcess(os.Getpid())
+				_ = p.Kill()
+				select {}
+			}
+		},
+	}, c.Options)
+	fmt.Fprintln(os.Stderr, r.Kind, r.Reason)
+	return r.Kind.Code()
+}
+
+// inChild lands in a process of its own and returns its exit code, -1 if it
+// was killed.
+func (w *world) inChild(c *gittest.Repo, dieAt int, pidFile string) (int, string) {
+	w.t.Helper()
+	spec, err := json.Marshal(childSpec{
+		Dir: c.Dir, Cache: filepath.Join(w.home, "cache"), Env: w.env(), DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(w.t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "HOMELAB_LANDING_CHILD="+string(spec))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		w.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
