@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 
 	"homelab/pkg/config"
+	"homelab/pkg/git"
 	"homelab/pkg/landing"
 	"homelab/pkg/pipeline"
 	"homelab/pkg/woodpecker"
 	"homelab/verbs/ci"
+	"homelab/verbs/deploy"
 	"homelab/verbs/work"
 )
 
@@ -21,6 +23,7 @@ func (a *app) workDeps() work.Deps {
 		IO: a.streams, Flags: a.flags, Checkout: a.checkout, Child: a.env.Child(), Cache: cache,
 		Dir: a.dir, User: a.env.User(), Forge: a.forge,
 		File: config.RepoFile, Rules: rules,
+		Deploy: func(tell func(string)) landing.Deploy { return &landDeploy{a: a, tell: tell} },
 		Configured: func(ctx context.Context) error {
 			e, err := a.config(ctx)
 			if err != nil {
@@ -55,4 +58,32 @@ func rules(name string, data []byte) (landing.Rules, error) {
 		r.Verify = append(r.Verify, landing.Command{Run: v.Run, Dir: v.Dir, Paths: v.Paths, Timeout: v.Timeout})
 	}
 	return r, nil
+}
+
+// landDeploy lets a landing go on to its deploy.
+type landDeploy struct {
+	a    *app
+	tell func(string)
+}
+
+var _ landing.Deploy = (*landDeploy)(nil)
+
+// Ready says whether a cluster is configured; nothing is dialled.
+func (d *landDeploy) Ready(ctx context.Context) error {
+	conn, err := d.a.cluster(ctx, "")
+	if err != nil {
+		return err
+	}
+	conn.Close()
+	return nil
+}
+
+// Wait waits until targets run c.
+func (d *landDeploy) Wait(ctx context.Context, targets []string, c git.Commit) landing.Deployed {
+	r, kind := deploy.Landed(ctx, d.a.deployDeps(), targets, c, d.tell)
+	out := landing.Deployed{Kind: kind, Reason: r.Reason, View: r}
+	if r.Next != nil {
+		out.Next = *r.Next
+	}
+	return out
 }

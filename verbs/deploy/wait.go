@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -258,20 +257,7 @@ func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, t
 	}
 	tell.explain(verdicts, r.Targets)
 	worst := fault.Worst(kinds...)
-	for i, k := range kinds {
-		if k != worst {
-			continue
-		}
-		t := r.Targets[i]
-		r.Header = ui.Header{Kind: waitKind, Verdict: string(t.Verdict), Reason: targets[i].String() + ": " + t.Reason, Next: t.Next}
-		if k == fault.OK {
-			r.Reason = targets[i].String() + " " + t.Reason
-		}
-		break
-	}
-	if len(targets) > 1 && worst == fault.OK {
-		r.Reason = fmt.Sprintf("%d workloads are ready", len(targets))
-	}
+	r.Header = headline(targets, r.Targets, kinds, worst)
 	return verb.Finish(o.IO, r, worst, nil)
 }
 

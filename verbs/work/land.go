@@ -3,6 +3,7 @@ package work
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ broken off is settled by the next.`,
 	f.BoolVar(&o.RequireCI, "require-ci", false, "a commit that gets no pipeline is not enough")
 	f.StringVar(&o.gate, "gate", "", "`ci`: CI tests the candidate on a branch of its own before the base moves")
 	f.DurationVar(&o.Appear, "appear-timeout", 90*time.Second, "wait `DUR` for a pipeline to appear")
+	f.StringArrayVar(&o.Targets, "wait-deploy", nil, "then wait until the workload `NS/NAME` runs the commit (repeatable); replaces the base's list")
 	f.BoolVar(&o.DryRun, "dry-run", false, "say what would be landed and leave nothing")
 	return c
 }
@@ -88,6 +90,8 @@ func (o *landOptions) check(c *cobra.Command) error {
 		return fault.Usagef(help, "--verify-cmd and --no-verify exclude each other")
 	case o.NoWatch && o.RequireCI:
 		return fault.Usagef(help, "--no-ci-watch and --require-ci exclude each other")
+	case slices.Contains(o.Targets, ""):
+		return fault.Usagef(help, "--wait-deploy is empty")
 	case o.Appear <= 0:
 		return fault.Usagef(help, "--appear-timeout must be positive")
 	case strings.HasPrefix(o.Base, "-") || strings.HasPrefix(o.Remote, "-"):
@@ -122,6 +126,9 @@ func runLand(ctx context.Context, c *cobra.Command, o *landOptions) error {
 			return o.refuse(ctx, err)
 		}
 	}
+	if o.Deploy != nil {
+		d.Deploy = o.Deploy(func(text string) { tell.update(landing.Told{Phase: "deploy", Text: text}) })
+	}
 	tell.story = o.IO.Story(ctx, nil)
 	defer tell.story.Close()
 	r := landing.Land(ctx, d, o.Options)
@@ -154,6 +161,9 @@ func (o *landOptions) next(c *cobra.Command, next string) string {
 			if fl := c.Flags().Lookup(name); fl.Changed {
 				words = append(words, "--"+name, fl.Value.String())
 			}
+		}
+		for _, t := range o.Targets {
+			words = append(words, "--wait-deploy", t)
 		}
 		for _, name := range []string{"no-verify", "no-ci-watch", "require-ci"} {
 			if fl := c.Flags().Lookup(name); fl.Changed && fl.Value.String() == "true" {

@@ -43,6 +43,9 @@ type Deps struct {
 	Connect func(ctx context.Context, r Reporter) (Conn, error)
 	// Forge opens pull requests; nil when there is none to ask.
 	Forge func(ctx context.Context) (landing.Forge, error)
+	// Deploy makes what waits for the cluster; tell is told each change. nil:
+	// deploys are never waited for.
+	Deploy func(tell func(string)) landing.Deploy
 	// Pipeline shows a watch's outcome in a result, as ci watch does.
 	Pipeline func(o pipeline.Outcome, c *woodpecker.Client) any
 }
