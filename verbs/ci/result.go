@@ -206,7 +206,8 @@ func View(o pipeline.Outcome, client *woodpecker.Client) *Result {
 	if client != nil {
 		s.conn = &Conn{Client: client}
 	}
-	p := phrase{page: pageOf(s), resume: func(number int64) string {
+	none := func() string { return "" }
+	p := phrase{page: pageOf(s), upstream: none, push: none, resume: func(number int64) string {
 		return ui.Command("homelab", "ci", "watch", "--number", itoa(number))
 	}}
 	if o.Target.Repo.FullName != "" {
