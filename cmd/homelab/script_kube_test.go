@@ -1,14 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -93,12 +92,11 @@ func cmdTTYHeight(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: onpty ..., then ttyheight PATTERN COUNT")
 	}
 	re := regexp.MustCompile("(?m)" + args[0])
+	most, err := strconv.Atoi(args[1])
+	ts.Check(err)
 	for _, f := range t.Frames() {
-		if n := len(re.FindAllString(f, -1)); fmt.Sprint(n) > args[1] && len(fmt.Sprint(n)) >= len(args[1]) {
+		if n := len(re.FindAllString(f, -1)); n > most {
 			ts.Fatalf("%d lines match:\n%s", n, f)
 		}
-	}
-	if dir := os.Getenv("HOMELAB_FRAMES"); dir != "" {
-		ts.Check(os.WriteFile(filepath.Join(dir, "frames"), []byte(strings.Join(t.Frames(), "\n=====\n")), 0o644))
 	}
 }

@@ -2,8 +2,9 @@
 // whether it was kept: the shipped binary as a process, over TLS on the
 // loopback and with the pinned address, against the simulated servers, with
 // named alternatives measured in the same run. A missed target is a row like any
-// other and no failure; a measurement that could not be made is one. What takes hours is measured in
-// simulated time by the tests of this package, which scripts/bench builds, too.
+// other and no failure; a measurement that could not be made is one. What takes
+// hours is measured in simulated time by the tests of this package, which
+// scripts/bench builds, too.
 package main
 
 import (
@@ -84,7 +85,7 @@ type machine struct {
 
 func main() {
 	dir := flag.String("dir", "", "the folder with the programs; it is removed in the end")
-	quick := flag.Bool("quick", false, "fewer and shorter runs: about a minute")
+	quick := flag.Bool("quick", false, "fewer and shorter runs: about two minutes")
 	only := flag.String("only", "", "only the measurements with a row of this name (a regular expression)")
 	file := flag.String("json", "", "write the results to this file, too")
 	list := flag.Bool("list", false, "list the rows and end")

@@ -19,10 +19,10 @@ const pipelineFile = `steps:
       - sh test.sh
   - name: image
     commands:
-      - push reg.lan/%s:$(printf %%.8s $CI_COMMIT_SHA)
+      - push registry.example/%s:$(printf %%.8s $CI_COMMIT_SHA)
   - name: deploy
     commands:
-      - deploy shop/web reg.lan/web:$(printf %%.8s $CI_COMMIT_SHA)
+      - deploy shop/web registry.example/web:$(printf %%.8s $CI_COMMIT_SHA)
 `
 
 // priceFile takes the comparison with ten.

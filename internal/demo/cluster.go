@@ -15,8 +15,8 @@ import (
 
 const (
 	workload = "shop/web"
-	oldImage = "reg.lan/web:4b825dc6"
-	mover    = "image-updater" // who moves the image in the cluster
+	oldImage = "registry.example/web:4b825dc6" // a name that is reserved and resolves nowhere
+	mover    = "image-updater"                 // who moves the image in the cluster
 	moveLate = 1200 * time.Millisecond
 )
 
@@ -36,7 +36,7 @@ func (s *stage) setUpCluster(t *rig.T) (env []string, err error) {
 		"push":   "#!/bin/sh\necho \"$1\" >>'" + pushed + "' && echo \"$1: pushed\"\n",
 		"deploy": "#!/bin/sh\necho \"$1 $2\" >>'" + deployed + "' && echo \"$1: asked for $2\"\n",
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // it is run
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			return nil, err
 		}
 	}

@@ -316,3 +316,27 @@ func TestServer(t *testing.T) {
 		}
 	})
 }
+
+// General clients find what is served before they ask for it.
+func TestDiscovery(t *testing.T) {
+	lab(t, kubesim.Workload{Replicas: 1}, func(t *testing.T, s *kubesim.Sim) {
+		c := &http.Client{Transport: s.Transport("")} // anonymous, as before a login
+		for path, want := range map[string]string{
+			"/version": `"gitVersion":"v1.`, "/api": `"versions":["v1"]`, "/apis": `"groupVersion":"apps/v1"`,
+			"/api/v1": `"kind":"Pod","name":"pods","namespaced":true`, "/apis/apps/v1": `"name":"deployments"`,
+		} {
+			r, err := c.Get("https://kubesim.test" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(r.Body)
+			r.Body.Close()
+			if err != nil || r.StatusCode != 200 || !strings.Contains(string(b), want) {
+				t.Errorf("%s: %d %s %v", path, r.StatusCode, b, err)
+			}
+		}
+		if n := len(s.Requests()); n != 0 {
+			t.Errorf("%d of these are in the record", n)
+		}
+	})
+}

@@ -457,6 +457,10 @@ func (a *assessor) unmatched() {
 	a.hints()
 }
 
+// datedWithin is how far a server's timestamp may lie before the instant it is
+// compared with: it has whole seconds, and its clock is known to half of one.
+const datedWithin = 2 * time.Second
+
 // superseded ends a wait whose image was there and is not any more.
 func (a *assessor) superseded() {
 	was := a.s.Memory.Matches[len(a.s.Memory.Matches)-1]
@@ -464,7 +468,7 @@ func (a *assessor) superseded() {
 	back := a.v.Image == a.s.Memory.Before && a.s.Memory.Before != was.Image
 	for _, r := range a.s.ReplicaSets {
 		for _, c := range r.Template.Containers {
-			back = back || (r.Owner.UID == a.t.UID && c.Image == a.v.Image && c.Image != was.Image && r.Created.Before(was.At))
+			back = back || (r.Owner.UID == a.t.UID && c.Image == a.v.Image && c.Image != was.Image && r.Created.Add(datedWithin).Before(was.At))
 		}
 	}
 	newer := ""

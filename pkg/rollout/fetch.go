@@ -67,7 +67,7 @@ func (h *hub) askTarget(ctx context.Context, cfg Config) func(*tracked) {
 		if decodeErr != nil {
 			return func(*tracked) {}
 		}
-		return func(t *tracked) {
+		return func(t *tracked) { //nolint:contextcheck // followers live as long as the hub
 			t.snap.Target, t.snap.Missing, t.snap.Live, t.answers = &target, nil, true, true
 			h.ensure(h.space(cfg.Namespace))
 		}
@@ -75,7 +75,7 @@ func (h *hub) askTarget(ctx context.Context, cfg Config) func(*tracked) {
 		missing := Missing{}
 		missing.Namespace = namespaceMissing(err, cfg.Namespace)
 		missing.Suggestions = h.suggest(ctx, cfg)
-		return func(t *tracked) {
+		return func(t *tracked) { //nolint:contextcheck // followers live as long as the hub
 			missing.Deleted = t.snap.Memory.UID != "" || t.snap.Target != nil
 			t.snap.Target, t.snap.Missing, t.snap.Live, t.answers = nil, &missing, true, true
 			h.ensure(h.space(cfg.Namespace))

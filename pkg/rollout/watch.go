@@ -174,7 +174,7 @@ func (h *hub) background(f func(ctx context.Context)) {
 // start opens a follower per kind and namespace, and asks for the pipeline.
 func (h *hub) start() {
 	for _, s := range h.spaces {
-		byKind := map[Kind][]*tracked{}
+		byKind := make(map[Kind][]*tracked)
 		for _, t := range s.targets {
 			byKind[t.cfg.Kind] = append(byKind[t.cfg.Kind], t)
 		}
@@ -256,7 +256,7 @@ func (h *hub) refusedTarget(ctx context.Context, t *tracked, kind Kind, err erro
 	if _, ok := errors.AsType[*kube.PluginError](err); ok {
 		r.Code = 401
 	}
-	h.post(func() {
+	h.post(func() { //nolint:contextcheck // followers live as long as the hub
 		t.snap.Refused, t.dirty, t.answers = r, true, true
 		h.ensure(h.space(t.cfg.Namespace))
 	})
@@ -576,13 +576,13 @@ func (s *space) gather(t *tracked) {
 func (h *hub) run(ctx context.Context) {
 	for {
 		h.drain()
+		if ctx.Err() != nil {
+			h.close(ctx)
+			return
+		}
 		open := false
 		for _, t := range h.targets {
 			if t.done {
-				continue
-			}
-			if ctx.Err() != nil {
-				h.close(ctx, t)
 				continue
 			}
 			h.judge(t)
@@ -707,37 +707,46 @@ func (h *hub) finish(t *tracked, v Verdict) {
 	h.tell(t, v)
 }
 
-// close ends a workload that is still open when ctx ends.
-func (h *hub) close(ctx context.Context, t *tracked) {
-	if !t.explainBy.IsZero() {
-		h.finish(t, t.verdict)
-		return
-	}
-	t.snap.Ended = BySignal
+// close ends the workloads that are still open when ctx ends.
+func (h *hub) close(ctx context.Context) {
 	timeUp := errors.Is(context.Cause(ctx), fault.ErrTimeUp)
-	if timeUp {
-		t.snap.Ended = TimeUp
-	}
-	h.space(t.cfg.Namespace).gather(t)
-	v := h.assess(t)
-	if timeUp && h.c.Health().FailingSince.IsZero() {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainWithin)
+	defer cancel()
+	var looks sync.WaitGroup
+	for _, t := range h.targets {
+		if t.done || !t.explainBy.IsZero() {
+			continue
+		}
+		t.snap.Ended = BySignal
+		if timeUp {
+			t.snap.Ended = TimeUp
+		}
+		h.space(t.cfg.Namespace).gather(t)
+		v := h.assess(t)
+		if !timeUp || !h.c.Health().FailingSince.IsZero() {
+			continue
+		}
 		// One more look explains what it is still waiting for.
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainWithin)
-		defer cancel()
-		var wait sync.WaitGroup
 		for _, w := range v.Fetch {
 			if explains(w.Kind) {
-				wait.Go(func() {
+				looks.Go(func() {
 					f := h.ask(last, t.cfg, t.snap.Target, w)
 					h.post(func() { f(t) })
 				})
 			}
 		}
-		wait.Wait()
-		h.drain()
-		v = h.assess(t)
 	}
-	h.finish(t, v)
+	looks.Wait()
+	h.drain()
+	for _, t := range h.targets {
+		switch {
+		case t.done:
+		case !t.explainBy.IsZero():
+			h.finish(t, t.verdict)
+		default:
+			h.finish(t, h.assess(t))
+		}
+	}
 }
 
 // pace is how soon a thing is fetched again when a verdict still wants it.
@@ -781,7 +790,7 @@ func (h *hub) fetch(t *tracked, w Want) {
 // answer asks for w and posts the answer.
 func (h *hub) answer(ctx context.Context, t *tracked, w Want, then func()) {
 	if w.Kind == WantRevisions {
-		h.ensure(h.space(t.cfg.Namespace))
+		h.ensure(h.space(t.cfg.Namespace)) //nolint:contextcheck // followers live as long as the hub
 		t.asked[w].underway = false
 		return
 	}

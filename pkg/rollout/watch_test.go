@@ -38,7 +38,6 @@ type watcher struct {
 	src     rollout.Sources
 	start   time.Time
 	story   []told
-	ctx     context.Context
 	end     context.CancelCauseFunc
 	done    chan struct{}
 	ended   time.Duration
@@ -69,7 +68,7 @@ func bubble(t *testing.T, f func(*watcher)) {
 		w.sim.Deploy(deployed("web"))
 		w.as(kubesim.Admin)
 		f(w)
-		if w.ctx != nil {
+		if w.end != nil {
 			w.end(nil)
 			<-w.done
 		}
@@ -93,7 +92,7 @@ func (w *watcher) without(deny ...kubesim.Rule) {
 func (w *watcher) begin(deadline time.Duration) {
 	w.start = time.Now()
 	ctx, end := context.WithCancelCause(w.Context())
-	w.ctx, w.end = ctx, end
+	w.end = end
 	if deadline > 0 {
 		at := time.AfterFunc(deadline, func() { end(fault.ErrTimeUp) })
 		context.AfterFunc(ctx, func() { at.Stop() })
@@ -189,10 +188,11 @@ func (w *watcher) gentle() {
 	}
 }
 
-func (w *watcher) counts(verb, resource string, want int) {
+// once wants one request of the kind.
+func (w *watcher) once(verb, resource string) {
 	w.Helper()
-	if n := w.sim.Count(verb, resource); n != want {
-		w.Errorf("%d of %s %s, not %d", n, verb, resource, want)
+	if n := w.sim.Count(verb, resource); n != 1 {
+		w.Errorf("%s %s came %d times", verb, resource, n)
 	}
 }
 
@@ -220,8 +220,8 @@ func TestWaitSuccess(t *testing.T) {
 			w.Errorf("the phases were %s\n%s", got, w.tale())
 		}
 		for _, resource := range []string{"deployments", "replicasets", "pods"} {
-			w.counts("list", resource, 1)
-			w.counts("watch", resource, 1)
+			w.once("list", resource)
+			w.once("watch", resource)
 		}
 	})
 }
@@ -233,7 +233,7 @@ func TestWaitDoneBefore(t *testing.T) {
 		w.cfgs[0].Expected = rollout.Expected{Commit: "77ab01c000000000000000000000000000000000"}
 		w.begin(time.Minute)
 		w.ends(time.Second, rollout.Ready, "")
-		w.counts("get", "deployments", 1)
+		w.once("get", "deployments")
 		if w.ended > 300*time.Millisecond {
 			w.Errorf("it took %s", w.ended)
 		}
@@ -621,8 +621,8 @@ func TestWaitShared(t *testing.T) {
 			}
 		}
 		for _, resource := range []string{"deployments", "replicasets", "pods"} {
-			w.counts("list", resource, 1)
-			w.counts("watch", resource, 1)
+			w.once("list", resource)
+			w.once("watch", resource)
 		}
 		for _, r := range w.sim.Requests() {
 			if got := r.Query.Get("labelSelector"); r.Resource == "pods" && r.Verb == "list" && got != "app in (api,cron,db,web)" {
@@ -715,6 +715,30 @@ func TestWaitTimeUp(t *testing.T) {
 		w.sim.Inject(kubesim.Fault{Kind: kubesim.Silent})
 		w.begin(5 * time.Second)
 		w.ends(6*time.Second, rollout.Unreachable, "")
+	})
+}
+
+// However many are open, and though nothing answers, time up is soon over.
+func TestWaitTimeUpTogether(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(w *watcher) {
+		w.cfgs = nil
+		for i := range 12 {
+			name := fmt.Sprintf("w%02d", i)
+			w.sim.Deploy(deployed(name))
+			w.cfgs = append(w.cfgs, config("shop/"+name))
+		}
+		w.begin(10 * time.Second)
+		for _, c := range w.cfgs {
+			w.sim.Rollout("shop/"+c.Name, "reg.lan/"+c.Name+":3f9c2ab", kubesim.Plan{Pod: kubesim.Life{ProbeError: "HTTP probe failed with statuscode: 503"}})
+		}
+		w.pass(5 * time.Second)
+		w.sim.Inject(kubesim.Fault{Kind: kubesim.Silent, Resource: "events"})
+		w.sim.Inject(kubesim.Fault{Kind: kubesim.Silent, Resource: "pods", Verb: "get"})
+		w.ends(10*time.Second, rollout.Timeout, "")
+		if w.ended > 12*time.Second {
+			w.Errorf("it took %s", w.ended)
+		}
 	})
 }
 

@@ -74,8 +74,7 @@ func TestCheckSHA(t *testing.T) {
 	} {
 		err := checkSHA(sha, "help")
 		text := ""
-		var e *fault.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*fault.Error](err); ok {
 			text = e.What + " " + e.Why
 		}
 		if (err == nil) != (want == "") || !strings.Contains(text, want) {

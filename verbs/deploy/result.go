@@ -167,8 +167,8 @@ func view(context string, t ref, v rollout.Verdict, kind fault.Kind, next string
 		out.Warnings = append(out.Warnings, ui.Clean(w))
 	}
 	switch v.Outcome {
-	case rollout.Denied, rollout.Unreachable, rollout.Absent:
-	default:
+	case rollout.Denied, rollout.Unreachable, rollout.Absent: // nothing was counted
+	case rollout.Pending, rollout.Ready, rollout.Failed, rollout.Superseded, rollout.Paused, rollout.Timeout, rollout.Interrupted:
 		c := v.Counts
 		out.Replicas = &replicasJSON{c.Desired, c.Updated, c.Ready, c.Available, c.Old, c.Terminating}
 	}

@@ -32,7 +32,7 @@ func newTeller(io *ui.Streams, targets []ref) *teller {
 }
 
 func (t *teller) begin(ctx context.Context, heartbeat time.Duration) {
-	t.story = t.io.Story(ctx, func(_, h int, elapsed time.Duration) []ui.Line {
+	t.story = t.io.Story(ctx, func(_, h int, _ time.Duration) []ui.Line {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		return lines(t.targets, t.verdicts, h)
