@@ -408,6 +408,24 @@ func (f *fakeForge) Look(context.Context, string, int64) (PullRequest, Merged, e
 	return f.pull, f.state, nil
 }
 
+// What this clone pushed for a pull request it may replace, after an amend.
+func TestReviewBranchAmended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	hook(t, w.origin, "update", "case $1 in refs/heads/main) echo 'GH006: Protected branch'; exit 1;; esac\n")
+	r, s := w.land(c, Options{})
+	wants(t, r, s, fault.Held, "")
+	c.Git("reset", "--quiet", "--soft", "HEAD~1")
+	c.Write("fan", "better")
+	head := c.Commit("a better fan")
+	r, s = w.land(c, Options{})
+	wants(t, r, s, fault.Held, "")
+	if got := w.origin.Git("rev-parse", "anna/fan"); got != head {
+		t.Errorf("the branch is at %s, want %s", got, head)
+	}
+}
+
 // A branch on the remote that somebody else pushed to is left alone.
 func TestReviewBranchOfOthers(t *testing.T) {
 	t.Parallel()

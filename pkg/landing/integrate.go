@@ -179,8 +179,47 @@ func (l *lander) compare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l.reverted, err = l.undone(ctx)
-	return err
+	if l.reverted, err = l.undone(ctx); err != nil {
+		return err
+	}
+	return l.undoneByHand(ctx)
+}
+
+// undoneByHand warns of a person's revert of commits this branch still has: a
+// merge takes them for landed, and they stay undone. What the person meant is
+// theirs to say.
+func (l *lander) undoneByHand(ctx context.Context) error {
+	if !slices.ContainsFunc(l.theirs, func(e git.Entry) bool { return strings.HasPrefix(e.Subject, "Revert \"") }) {
+		return nil
+	}
+	const says = "This reverts commit "
+	messages, order, err := l.Repo.Messages(ctx, l.out.Head, l.out.BaseBefore, says, false)
+	if err != nil {
+		return err
+	}
+	for _, x := range order {
+		if trailer(messages[x], trailerReverts) != "" {
+			continue
+		}
+		_, after, _ := strings.Cut(messages[x], says)
+		id, _, _ := strings.Cut(after, ",") // "..., reversing changes made to ..."
+		undone, err := git.ParseCommit(strings.TrimRight(strings.TrimSpace(strings.SplitN(id, "\n", 2)[0]), "."))
+		if err != nil {
+			continue
+		}
+		side, err := l.sideOf(ctx, undone)
+		if err != nil || side == "" {
+			continue // not here, so not this branch's
+		}
+		in, err := l.Repo.IsAncestor(ctx, side, l.out.Head)
+		if err != nil {
+			return err
+		}
+		if in == git.Yes {
+			l.warn("%s on %s undid %s, which this branch has: its changes stay undone unless you revert the revert", x.Short(), l.out.Base, undone.Short())
+		}
+	}
+	return nil
 }
 
 // undone returns the commit of the base that undid an earlier landing of this

@@ -48,6 +48,7 @@ type Record struct {
 	Commands  []Command    `json:"commands,omitempty"`
 	Staging   string       `json:"staging,omitempty"` // full ref on the remote
 	Pull      *PullRequest `json:"pull_request,omitempty"`
+	Review    git.Commit   `json:"review,omitempty"` // what was pushed as the branch, for a pull request
 	Pipeline  int64        `json:"pipeline,omitempty"`
 	NoWatch   bool         `json:"no_watch,omitempty"`
 	RequireCI bool         `json:"require_ci,omitempty"`

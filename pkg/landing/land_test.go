@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,12 +227,19 @@ func TestVerifyTimeout(t *testing.T) {
 	w.unchanged(c, func() {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 1500*time.Millisecond, fault.ErrTimeUp)
 		defer cancel()
-		r, s := w.landIn(ctx, c, Options{VerifyCmd: "(sleep 60; echo x > " + left + ") & sleep 60"})
+		r, s := w.landIn(ctx, c, Options{VerifyCmd: "sleep 60 & echo $! > " + left + "; sleep 60"})
 		wants(t, r, s, fault.Timeout, "")
 		if r.Verify == nil || r.Verify.Status != VerifyTimeout || r.Next != "homelab work land" {
 			t.Errorf("%+v", r)
 		}
 	})
+	pid, err := os.ReadFile(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(pid))); err != nil || !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+		t.Errorf("process %s is still there (%v)", pid, err)
+	}
 }
 
 func TestNoVerify(t *testing.T) {
@@ -900,6 +908,27 @@ func TestAfterARevert(t *testing.T) {
 	wants(t, r, s, fault.OK, Landed)
 	if m := w.origin.Git("show", "-s", "--format=%B", string(r.Landed)); trailer(m, trailerRestores) != "" {
 		t.Error(m)
+	}
+	w.sound()
+}
+
+// A person's revert is theirs: it stays, and is told.
+func TestAfterARevertByHand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	r, s := w.land(c, Options{})
+	wants(t, r, s, fault.OK, Landed)
+	x := w.origin.Clone()
+	x.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-edit", string(r.Landed))
+	x.Git("push", "--quiet", "origin", "HEAD:main")
+	w.note(x.Git("rev-parse", "HEAD^{tree}"))
+	c.Write("more", "x")
+	c.Commit("more")
+	r, s = w.land(c, Options{})
+	wants(t, r, s, fault.OK, Landed)
+	if w.has("fan") || !w.has("more") || !strings.Contains(s.String(), "stay undone unless you revert the revert") {
+		t.Error(s)
 	}
 	w.sound()
 }

@@ -112,6 +112,10 @@ func (l *lander) pushBranch(ctx context.Context, review string) error {
 			return stop(fault.Conflict, "git fetch "+review+" "+ref, "%s on %s has commits that are not this clone's; the base is unchanged", l.out.Branch, review)
 		}
 	}
+	l.rec.Review = l.out.Head
+	if err := l.write(l.rec.Phase); err != nil {
+		return err
+	}
 	reply, err := l.Repo.Push(ctx, e, git.Push{Commit: l.out.Head, Ref: ref, Expect: there})
 	if err != nil {
 		return err
@@ -136,7 +140,7 @@ func (l *lander) pushBranch(ctx context.Context, review string) error {
 func (l *lander) ours(c git.Commit) bool {
 	all, _ := Records(l.Repo.CommonDir()) // what cannot be read proves nothing
 	for _, r := range all {
-		if r.Branch == l.out.Branch && r.Pull != nil && r.Head == c {
+		if r.Branch == l.out.Branch && r.Review == c {
 			return true
 		}
 	}
