@@ -25,9 +25,11 @@ func main() {
 	if err != nil {
 		dir = "."
 	}
+	env := config.FromOS()
+	config.HideTokens()
 	code := run(ctx, os.Args[1:], process{
 		streams: streams,
-		env:     config.FromOS(),
+		env:     env,
 		dir:     dir,
 		version: version,
 	})

@@ -251,8 +251,10 @@ func (a *attempt) oneLine(out string) error {
 			results++
 		}
 	}
-	payload := slices.Contains([]string{"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
-		"work start", "work status", "work clean", "work restore"}, a.path()) ||
+	payload := slices.Contains([]string{
+		"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
+		"work start", "work status", "work clean", "work restore",
+	}, a.path()) ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
 	case last == "" && (!payload || a.code != 0):

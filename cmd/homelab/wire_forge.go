@@ -115,7 +115,7 @@ func repoPath(path string) string {
 func (f *forges) client(ctx context.Context, remote string) (*forge.Client, string, error) {
 	r, err := git.ParseRemote(remote)
 	if err != nil {
-		return nil, "", nil //nolint:nilerr // a path on this machine has no forge
+		return nil, "", nil
 	}
 	path := repoPath(r.Path)
 	f.mu.Lock()

@@ -224,7 +224,7 @@ func (s *Sim) list(repo string, r *http.Request) []any {
 		}
 		out = append(out, s.row(repo, p, r))
 	}
-	page, _ := strconv.Atoi(q.Get("page")) //nolint:errcheck // 0 is the first too
+	page, _ := strconv.Atoi(q.Get("page"))
 	from := min(max(page-1, 0)*size, len(out))
 	return out[from:min(from+size, len(out))]
 }

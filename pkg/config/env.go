@@ -83,6 +83,15 @@ func (e Env) Child() []string {
 	return out
 }
 
+// HideTokens takes the tokens out of the process's environment, after FromOS
+// has read them: a library that starts a program (a credential helper, an exec
+// plugin) hands it the environment as it is.
+func HideTokens() {
+	for _, name := range tokenVars() {
+		_ = os.Unsetenv(name) // the names are fine
+	}
+}
+
 // TokenNames lists the variables that hold tokens.
 func TokenNames() []string { return tokenVars() }
 

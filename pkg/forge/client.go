@@ -164,13 +164,13 @@ func words(body []byte) string {
 	if json.Unmarshal(body, &b) != nil {
 		return ""
 	}
-	out := b.Message
+	out := []string{b.Message}
 	for _, e := range b.Errors {
 		if e.Message != "" {
-			out += "; " + e.Message
+			out = append(out, e.Message)
 		}
 	}
-	return out
+	return strings.Join(out, "; ")
 }
 
 // do sends one request below the API's root and decodes its answer.

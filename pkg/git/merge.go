@@ -53,7 +53,7 @@ func parseMerge(out string, clean bool) (Merge, error) {
 	}
 	for len(fields) > 2 {
 		var n int
-		if _, err := fmt.Sscan(fields[0], &n); err != nil || n < 0 || len(fields) < n+3 {
+		if read, _ := fmt.Sscan(fields[0], &n); read != 1 || n < 0 || len(fields) < n+3 {
 			break
 		}
 		m.Messages += fields[n+2]

@@ -78,7 +78,7 @@ func (d *Desk) clean(ctx context.Context, o CleanOptions) ([]Item, error) {
 		key := [2]string{t.Remote, t.Base}
 		b, asked := bases[key]
 		if !asked {
-			_, err := d.refresh(ctx, t.Remote, t.Base)
+			err := d.refresh(ctx, t.Remote, t.Base)
 			if err != nil {
 				if ctx.Err() != nil {
 					return items, err
@@ -195,7 +195,7 @@ func (c *cleaner) look(ctx context.Context) error {
 		switch {
 		case UnderWay(c.Repo.CommonDir(), r.ID):
 			c.refuse("process %d is landing it", r.PID)
-		case !c.force && !(r.Phase == Proposed && c.state.landed()):
+		case !c.force && (r.Phase != Proposed || !c.state.landed()):
 			c.refuse("landing %s is not finished (%s)", r.ID, r.Phase)
 		}
 	}
@@ -293,7 +293,7 @@ func occupants(dir string) []string {
 		if err != nil || cwd != dir && !strings.HasPrefix(cwd, dir+"/") {
 			continue
 		}
-		name, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "comm")) //nolint:errcheck // the number says it as well
+		name, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
 		out = append(out, strings.TrimSpace(e.Name()+" "+oneLine(string(name))))
 	}
 	return out

@@ -98,7 +98,7 @@ func Tasks(common string) ([]Task, error) {
 
 func readTask(name string) (Task, error) {
 	var t Task
-	data, err := os.ReadFile(name)
+	data, err := os.ReadFile(name) //nolint:gosec // a record of the clone itself
 	if err != nil {
 		return t, err
 	}
@@ -140,7 +140,7 @@ func (d *Desk) hold(ctx context.Context) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "tasks.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "tasks.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a record of the clone itself
 	if err != nil {
 		return nil, err
 	}
@@ -276,8 +276,8 @@ func same(a, b string) bool {
 
 // resolved follows the links of as much of the path as exists.
 func resolved(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+	if full, err := filepath.EvalSymlinks(path); err == nil {
+		return full
 	}
 	dir := filepath.Dir(path)
 	if dir == path {

@@ -349,7 +349,7 @@ func (s *starter) exclude(ctx context.Context) error {
 	}
 	const line = "/" + worktreesDir + "/"
 	name := filepath.Join(s.Repo.CommonDir(), "info", "exclude")
-	data, err := os.ReadFile(name)
+	data, err := os.ReadFile(name) //nolint:gosec // a record of the clone itself
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

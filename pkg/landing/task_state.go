@@ -84,7 +84,7 @@ func (d *Desk) wasReverted(ctx context.Context, t Task, tip, base git.Commit) (b
 		}
 		side, err := l.sideOf(ctx, landed)
 		if err != nil || side == "" {
-			continue //nolint:nilerr // a commit that is not here is none of this branch
+			continue
 		}
 		ours, err := d.brought(ctx, t, landed, side, tip)
 		if err != nil {
@@ -201,22 +201,18 @@ func (d *Desk) baseOf(ctx context.Context, remote, base string) (git.Commit, err
 }
 
 // refresh asks the remote for the base's tip, and fetches only that.
-func (d *Desk) refresh(ctx context.Context, remote, base string) (git.Commit, error) {
+func (d *Desk) refresh(ctx context.Context, remote, base string) error {
 	l, err := d.lander(ctx, Options{}, task{})
 	if err != nil {
-		return "", err
+		return err
 	}
 	e, err := d.endpoint(ctx, remote)
 	if err != nil {
-		return "", err
+		return err
 	}
-	err = persistent(ctx, lookPatience, func() error {
+	return persistent(ctx, lookPatience, func() error {
 		return l.Repo.Fetch(ctx, e, 0, "+refs/heads/"+base+":"+knownRef(remote, base))
 	})
-	if err != nil {
-		return "", err
-	}
-	return tip(ctx, d.Repo, knownRef(remote, base))
 }
 
 // endpoint is where a remote's branches are read and written: where pushes go,

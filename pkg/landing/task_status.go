@@ -92,7 +92,7 @@ func (d *Desk) status(ctx context.Context, o StatusOptions) (Overview, error) {
 			continue
 		}
 		if o.Fetch {
-			if _, err := d.refresh(ctx, t.Remote, t.Base); err != nil {
+			if err := d.refresh(ctx, t.Remote, t.Base); err != nil {
 				if ctx.Err() != nil {
 					return out, err
 				}

@@ -166,7 +166,7 @@ func TestStartRefused(t *testing.T) {
 		{"no such base", StartOptions{Topic: "a", Base: "gone"}, nil, fault.Usage, "origin has no branch gone"},
 		{"no such remote", StartOptions{Topic: "a", Remote: "gone"}, nil, fault.Usage, "does not have"},
 		{"no such commit", StartOptions{Topic: "a", From: "gone"}, nil, fault.Usage, "--from"},
-		{"no user", StartOptions{Topic: "a"}, func(b *bench) {}, fault.Usage, "cannot begin a branch's name"},
+		{"no user", StartOptions{Topic: "a"}, func(*bench) {}, fault.Usage, "cannot begin a branch's name"},
 		{"path taken", StartOptions{Topic: "a"}, func(b *bench) { b.clone.Write(".worktrees/a/file", "x") }, fault.Usage, "is no work tree"},
 		{"other work tree there", StartOptions{Topic: "a"}, func(b *bench) { b.clone.Git("worktree", "add", "-q", "-b", "mine", ".worktrees/a") }, fault.Usage, "with mine checked out"},
 		{"checked out elsewhere", StartOptions{Topic: "a"}, func(b *bench) {
@@ -215,7 +215,7 @@ func TestStartAttaches(t *testing.T) {
 	}
 	c := w.Commit("work")
 	// Someone removed the directory: the branch comes back with its commits.
-	os.RemoveAll(w.Dir)
+	_ = os.RemoveAll(w.Dir)
 	if again := b.start("a"); again.Dir != w.Dir || again.Git("rev-parse", "HEAD") != c || again.Git("status", "--porcelain") != "" {
 		t.Error("not as it was")
 	}
@@ -241,9 +241,9 @@ func TestStartGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin := filepath.Join(b.clone.Dir, ".git", "worktrees", "a")
-	os.Remove(filepath.Join(admin, "index"))
-	os.WriteFile(filepath.Join(admin, "index.lock"), nil, 0o600)
-	os.Remove(filepath.Join(w.Dir, "f"))
+	_ = os.Remove(filepath.Join(admin, "index"))
+	_ = os.WriteFile(filepath.Join(admin, "index.lock"), nil, 0o600)
+	_ = os.Remove(filepath.Join(w.Dir, "f"))
 	b.start("a")
 	if w.Git("status", "--porcelain") != "" {
 		t.Error(w.Git("status"))
@@ -335,7 +335,7 @@ func TestState(t *testing.T) {
 		{"base went on", func(b *bench, _ *gittest.Repo) { b.others("g", "x") }, StateNo},
 		{"work", func(_ *bench, w *gittest.Repo) { two(w) }, StateNo},
 		{"merged", func(b *bench, w *gittest.Repo) { two(w); landMerge(b, w) }, StateMerged},
-		{"fast-forward", func(b *bench, w *gittest.Repo) { two(w); w.Git("push", "--quiet", "origin", "HEAD:main") }, StateMerged},
+		{"fast-forward", func(_ *bench, w *gittest.Repo) { two(w); w.Git("push", "--quiet", "origin", "HEAD:main") }, StateMerged},
 		{"content", func(b *bench, w *gittest.Repo) {
 			two(w)
 			b.others("a", "1\n2\n")
@@ -706,7 +706,7 @@ func TestCleanStale(t *testing.T) {
 	w := b.start("a")
 	w.Write("a", "1")
 	c := w.Commit("a")
-	os.RemoveAll(w.Dir)
+	_ = os.RemoveAll(w.Dir)
 	items, err := b.desk(b.clone.Dir).Clean(t.Context(), CleanOptions{Topics: []string{"a"}})
 	if err != nil || items[0].Done {
 		t.Fatalf("%+v, %v", items, err)
@@ -784,7 +784,7 @@ func TestRestoreGoesOn(t *testing.T) {
 	if err := r.begin(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	os.Rename(filepath.Join(list[0].Saved, "f"), filepath.Join(w.Dir, "f"))
+	_ = os.Rename(filepath.Join(list[0].Saved, "f"), filepath.Join(w.Dir, "f"))
 	item, err := b.desk(b.clone.Dir).Restore(t.Context(), items[0].TrashID)
 	if err != nil || !item.Done || w.Git("status", "--porcelain") != "" {
 		t.Fatalf("%+v, %v", item, err)

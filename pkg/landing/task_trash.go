@@ -113,7 +113,7 @@ func (d *Desk) forgetTrash(ctx context.Context, id string, all bool) error {
 // expireTrash removes for good what was put away more than a month ago.
 // Nothing depends on it: what fails is tried again by the next run.
 func expireTrash(ctx context.Context, d *Desk, where place) {
-	all, _ := d.trash() //nolint:errcheck // what cannot be read is not removed
+	all, _ := d.trash()
 	for _, t := range all {
 		if d.now().Before(t.Expires()) || t.Restoring != "" {
 			continue
