@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -52,8 +53,11 @@ func parseMerge(out string, clean bool) (Merge, error) {
 		fields = fields[1:]
 	}
 	for len(fields) > 2 {
-		var n int
-		if read, _ := fmt.Sscan(fields[0], &n); read != 1 || n < 0 || len(fields) < n+3 {
+		n, err := strconv.Atoi(fields[0])
+		if err != nil {
+			return m, fmt.Errorf("merge-tree answered %.60q for messages: %w", fields[0], err)
+		}
+		if n < 0 || len(fields) < n+3 {
 			break
 		}
 		m.Messages += fields[n+2]

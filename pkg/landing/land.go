@@ -222,9 +222,6 @@ func Land(ctx context.Context, d Deps, o Options) Result {
 	if l.Jitter == nil {
 		l.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) } //nolint:gosec // it spreads waits, no secret
 	}
-	if l.Patience <= 0 {
-		l.Patience = time.Minute
-	}
 	err := l.run(ctx)
 	l.finish(ctx, err)
 	return l.out

@@ -255,7 +255,11 @@ func (l *lander) remoteOfDefault(ctx context.Context, all []string) string {
 // asking repeats a question to the remote: what may be mended for a while, what
 // was refused three times.
 func (l *lander) asking(ctx context.Context, f func() error) error {
-	return persistent(ctx, l.Patience, f)
+	patience := l.Patience
+	if patience <= 0 {
+		patience = time.Minute
+	}
+	return persistent(ctx, patience, f)
 }
 
 func persistent(ctx context.Context, patience time.Duration, f func() error) error {
