@@ -16,7 +16,7 @@ type facts struct {
 	noFile   bool     // its tree has no pipeline file, and the repository names no other place
 	notSent  bool     // no remote-tracking ref contains it
 	inactive bool     // the repository is switched off
-	vanished bool     // a row of it was seen and is gone from two lists
+	vanished bool     // a row of it was seen before it was set up, and is gone from two lists
 	excluded []string // rows of other events than the wanted one: "#12 event tag"
 	unproven []string // rows that may contain it: "#61 of 3f2c1ab"
 }
@@ -66,6 +66,22 @@ func absence(f facts, short string, full time.Duration) missing {
 		hint = Hint{Advice: FetchFirst}
 	}
 	return missing{reason: reason, after: full, looks: 2, hint: hint, full: len(f.unproven) == 0}
+}
+
+// unstarted says whether a row was last seen before its configuration had been
+// read, so that it goes when nothing is left to run. whole: row is a complete
+// answer; a list's row never shows workflows, so blocked proves nothing there.
+func unstarted(row woodpecker.Pipeline, whole bool) bool {
+	return row.Status == woodpecker.Created || row.Status == woodpecker.Blocked && whole && len(row.Workflows) == 0
+}
+
+// deleted words the absence of a row that had been set up: somebody took it
+// away, which says nothing about the commit.
+func deleted(row woodpecker.Pipeline) missing {
+	return missing{
+		reason: fmt.Sprintf("#%d was deleted on the server", row.Number), after: time.Second, looks: 2,
+		hint: Hint{Advice: RunBranch, Branch: row.Branch},
+	}
 }
 
 // skipMarked says whether a message makes the server skip the commit. It

@@ -36,6 +36,7 @@ type watch struct {
 	known    bool      // some row has been read completely
 	misses   int       // readings in a row that did not show the row although a list does
 	began    time.Time // when the watch of this row began
+	against  string    // what stood against an end in the last reading; "": nothing special
 	closing  time.Time // when every step was first seen ended while the pipeline was not; zero: not so
 	closed   int       // readings since then
 	cadence  cadence
@@ -134,6 +135,10 @@ func (w *watch) run(ctx context.Context) Outcome {
 			version: w.src.Version(), timeout: time.Duration(w.target.Repo.Timeout) * time.Minute,
 			memory: m, now: time.Now(), server: w.src.Now(),
 		})
+		w.against = ""
+		if !d.final {
+			w.against = d.reason
+		}
 		if w.limits.Once && !d.final {
 			d = w.asItIs(d)
 		}
@@ -175,9 +180,14 @@ func (w *watch) asItIs(d decision) decision {
 		reason = d.note
 	}
 	if reason == "" {
-		reason = "the server says " + string(w.row.Status) + ", which is not settled yet"
+		reason = unsettled(w.row)
 	}
 	return final(v, reason, Hint{Advice: WatchRow})
+}
+
+// unsettled words an end that cannot be believed yet.
+func unsettled(row woodpecker.Pipeline) string {
+	return "the server says " + string(row.Status) + ", which is not settled yet"
 }
 
 // patient bounds uninterrupted failure: the usual budget, and much more once a

@@ -249,6 +249,30 @@ func TestInterruptedTails(t *testing.T) {
 	})
 }
 
+// A signal while the logs of a known end are read: the code is the signal's,
+// and what is known is told.
+func TestSignalledTails(t *testing.T) {
+	for _, cause := range []error{&fault.Signal{Signal: syscall.SIGINT}, &fault.Signal{Signal: syscall.SIGTERM}, context.Canceled} {
+		bubble(t, options{}, func(t *testing.T, l *lab) {
+			target := l.target(shaA())
+			l.repo.Push(commitA, woodsim.Red("unit", 3))
+			l.lb.NextMatch(1000, faultlb.Hang, faultlb.Match("GET", "/logs/"))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			l.at(5*second, func() { cancel(cause) })
+			start := time.Now()
+			out := l.await(ctx, target, limits())
+			l.check(out, time.Since(start), want{
+				verdict: pipeline.Interrupted, reason: "interrupted while reading logs; #1 failed: step unit of workflow",
+				advice: pipeline.Resume, row: 1, from: 5 * second, to: 5 * second,
+			})
+			if len(out.Failed) != 1 || !errors.Is(out.Err, cause) {
+				t.Errorf("%+v, %v", out.Failed, out.Err)
+			}
+		})
+	}
+}
+
 // How long failure is borne, and what it is called then.
 func TestBudgets(t *testing.T) {
 	tests := []struct {

@@ -54,7 +54,7 @@ type decision struct {
 	hint    Hint
 	failed  []woodpecker.Workflow // the workflows behind a red verdict
 	again   time.Duration         // not final: read again after this; 0: by the usual schedule
-	note    string                // not final: worth saying once
+	note    string                // not final: worth saying once; reason: what stands against an end
 	// ended: not a pass, so a restart or a successor may carry on.
 	ended bool
 }
@@ -122,14 +122,19 @@ func decideEnded(r reading) decision {
 		case len(flows) == 0 && r.gate.Named():
 			return final(Absent, "the server lists no workflows, so none that counts ran", Hint{Advice: TryStatus})
 		case len(flows) == 0 && passed:
-			return final(Success, "passed in "+took(r.row)+", as the server says; it lists no workflows", Hint{})
+			// A pass of nothing is none: the row waits for its workflows.
+			return decision{
+				verdict: Running,
+				note:    "the server calls the pipeline success, but lists no workflows; waiting on",
+				reason:  "the server says success, but lists no workflows",
+			}
 		case len(red) == 0 && (passed || r.gate.Named()):
 			// Green only when every workflow that counts was seen to end. The
 			// watch goes on; a verdict that never comes is told as unknown.
 			return decision{
 				verdict: Running,
 				note:    fmt.Sprintf("the server calls the pipeline %s, but these have not ended: %s", r.row.Status, names(unended(gated, flows))),
-				reason:  fmt.Sprintf("the server says %s, but not every workflow has ended", r.row.Status),
+				reason:  fmt.Sprintf("the server says %s, but %s has not ended", r.row.Status, names(unended(gated, flows))),
 			}
 		}
 	}
@@ -175,7 +180,7 @@ func unended(gated, all []woodpecker.Workflow) []woodpecker.Workflow {
 	var out []woodpecker.Workflow
 	for _, list := range [][]woodpecker.Workflow{gated, all} {
 		for _, w := range list {
-			if !w.State.Ended() {
+			if !over(w) {
 				out = append(out, w)
 			}
 		}

@@ -39,9 +39,31 @@ func (w *watch) end(ctx context.Context, d decision) *found {
 		if w.limits.LogLines > 0 && len(w.out.Failed) > 0 {
 			w.tails(ctx)
 			w.emit(Tails{Steps: w.out.Failed})
+			w.cutShort(ctx)
 		}
 	}
 	return nil
+}
+
+// cutShort turns a red verdict into interrupted when a signal ended the reading
+// of its logs: the code then says who ended the command, and the reason what is
+// known. A deadline leaves the verdict: nothing more was to be found out.
+func (w *watch) cutShort(ctx context.Context) {
+	cause := context.Cause(ctx)
+	var sig *fault.Signal
+	if !errors.As(cause, &sig) && !errors.Is(cause, context.Canceled) {
+		return
+	}
+	w.out.Reason = fmt.Sprintf("interrupted while reading logs; #%d %s: %s", w.row.Number, ended(w.out.Verdict), w.out.Reason)
+	w.out.Verdict, w.out.Hint, w.out.Err = Interrupted, Hint{Advice: Resume}, cause
+}
+
+// ended words a red verdict as a verb.
+func ended(v Verdict) string {
+	if v == Failure {
+		return "failed"
+	}
+	return "ended as " + string(v)
 }
 
 const mostTails = 10 // failing steps whose logs are shown
@@ -148,11 +170,10 @@ func (w *watch) gone(ctx context.Context) (bool, error) {
 func (w *watch) outGone(ctx context.Context) Outcome {
 	row := w.row
 	w.out.Row, w.out.Verdict = nil, Absent
-	unstarted := row.Status == woodpecker.Created || row.Status == woodpecker.Blocked && len(row.Workflows) == 0
 	switch {
-	case !unstarted:
-		w.out.Reason = fmt.Sprintf("#%d was deleted on the server", row.Number)
-		w.out.Hint = Hint{Advice: RunBranch, Branch: row.Branch}
+	case !unstarted(row, !w.lastRead.IsZero()):
+		m := deleted(row)
+		w.out.Reason, w.out.Hint, w.out.Confirmed = m.reason, m.hint, m.confirmed
 	case w.covers:
 		w.out.Reason = fmt.Sprintf("%s has no pipeline of its own, and %s, which covered it, was filtered out", Short(w.target.Commit), describe(row))
 	default:
@@ -232,7 +253,14 @@ func (w *watch) timeUp() (Verdict, string, Hint) {
 	if w.row.ID == 0 {
 		return Timeout, "the time was up, and no pipeline has appeared yet", Hint{Advice: Resume}
 	}
-	return Timeout, "the time was up: still " + string(w.shown.Status) + " after " + span(now.Sub(w.start)), Hint{Advice: Resume}
+	after := " after " + span(now.Sub(w.start))
+	switch {
+	case w.against != "":
+		return Timeout, "the time was up" + after + ": " + w.against, Hint{Advice: Resume}
+	case w.shown.Status.Ended():
+		return Timeout, "the time was up" + after + ": " + unsettled(w.shown), Hint{Advice: Resume}
+	}
+	return Timeout, "the time was up: still " + string(w.shown.Status) + after, Hint{Advice: Resume}
 }
 
 func words(err error) string {

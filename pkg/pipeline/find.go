@@ -83,7 +83,11 @@ func (w *watch) find(ctx context.Context) (*found, *missing, error) {
 					why: fmt.Sprintf("%s has no pipeline of its own; it is covered by %s", Short(w.target.Commit), describe(*cover)),
 				}, nil, nil
 			}
-			m := absence(w.facts(ctx, c.excluded, unproven, without >= 2), Short(w.target.Commit), w.limits.Appear)
+			gone := without >= 2
+			m := absence(w.facts(ctx, c.excluded, unproven, gone), Short(w.target.Commit), w.limits.Appear)
+			if gone && w.target.Repo.Active && !unstarted(*ghost, false) {
+				m = deleted(*ghost)
+			}
 			elapsed := time.Since(start)
 			due := looks >= m.looks && elapsed >= m.after
 			if cover == nil && (due || w.limits.Once && looks >= 2) {

@@ -66,7 +66,16 @@ func bad(flows []woodpecker.Workflow) []woodpecker.Workflow {
 
 // allEnded says whether there are workflows and each has ended.
 func allEnded(flows []woodpecker.Workflow) bool {
-	return len(flows) > 0 && !slices.ContainsFunc(flows, func(w woodpecker.Workflow) bool { return !w.State.Ended() })
+	return len(flows) > 0 && !slices.ContainsFunc(flows, func(w woodpecker.Workflow) bool { return !over(w) })
+}
+
+// over says whether w has ended. One that is called a pass while a step of it
+// is not seen to have ended contradicts itself, so it has not. Services are
+// stopped when the rest is done and do not count.
+func over(w woodpecker.Workflow) bool {
+	return w.State.Ended() && (w.State != woodpecker.Success || !slices.ContainsFunc(w.Steps, func(s woodpecker.Step) bool {
+		return s.Type != "service" && !s.State.Ended()
+	}))
 }
 
 // allStepsEnded says whether there are steps and each has ended: the pipeline

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,6 +30,7 @@ type lab struct {
 	client *woodpecker.Client
 	token  string
 	local  *checkout
+	alter  func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) // nil: as it is
 
 	mu      sync.Mutex
 	updates []string
@@ -42,7 +44,16 @@ func (l *lab) RoundTrip(r *http.Request) (*http.Response, error) {
 	l.mu.Unlock()
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+token)
+	if l.alter != nil {
+		return l.alter(r, func() (*http.Response, error) { return l.lb.RoundTrip(r) })
+	}
 	return l.lb.RoundTrip(r)
+}
+
+// said makes an answer that looks like the server's own.
+func said(r *http.Request, status int, body string) *http.Response {
+	h := http.Header{"Content-Type": {"application/json; charset=utf-8"}, "X-Woodpecker-Version": {"3.17.0"}}
+	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: r}
 }
 
 type options struct {

@@ -1,6 +1,9 @@
 package pipeline_test
 
 import (
+	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -306,7 +309,7 @@ func TestLives(t *testing.T) {
 				p.SetStatus("success")
 			},
 			within: 20 * time.Minute,
-			want:   want{verdict: pipeline.Timeout, reason: "still success", advice: pipeline.Resume, row: 1, from: 20 * time.Minute, to: 20*time.Minute + second, requests: 40},
+			want:   want{verdict: pipeline.Timeout, reason: "the time was up after 20m00s: the server says success, but woodpecker has not ended", advice: pipeline.Resume, row: 1, from: 20 * time.Minute, to: 20*time.Minute + second, requests: 40},
 		},
 		{
 			name:  "a configuration error",
@@ -575,7 +578,7 @@ func TestLives(t *testing.T) {
 			name:   "one look: success with a workflow that runs",
 			setup:  func(l *lab) { p := l.repo.Push(a, woodsim.Running(time.Hour)); p.Stop(); p.SetStatus("success") },
 			limits: func(l *pipeline.Limits) { l.Once = true },
-			want:   want{verdict: pipeline.Running, reason: "not every workflow has ended", advice: pipeline.WatchRow, row: 1, to: second},
+			want:   want{verdict: pipeline.Running, reason: "the server says success, but woodpecker has not ended", advice: pipeline.WatchRow, row: 1, to: second},
 		},
 		{
 			name: "the database loses the row from sight for a while",
@@ -603,6 +606,57 @@ func TestLives(t *testing.T) {
 			},
 			o:    options{version: "3.13.0"},
 			want: want{verdict: pipeline.Unreachable, reason: "the server does not show it, although its list has it", advice: pipeline.Resume, row: 1, from: 5 * time.Minute, to: 5*time.Minute + 30*second},
+		},
+		{
+			name: "only a tag, whose run is deleted before the watch is sure",
+			setup: func(l *lab) {
+				p := l.repo.Tag("v1", a, woodsim.Running(time.Hour))
+				l.at(1500*time.Millisecond, func() { p.Delete() })
+			},
+			want: want{verdict: pipeline.Absent, reason: "#1 was deleted on the server", advice: pipeline.RunBranch, to: 10 * second},
+		},
+		{
+			name: "only a tag, whose row goes while it is created",
+			setup: func(l *lab) {
+				p := l.repo.Tag("v1", a, woodsim.Running(time.Hour))
+				p.Stop()
+				p.SetStatus("created")
+				l.at(1500*time.Millisecond, func() { p.Delete() })
+			},
+			want: want{verdict: pipeline.Absent, reason: "filtered out by the conditions", confirmed: true, to: 10 * second},
+		},
+		{
+			name: "only a tag, whose held row is deleted",
+			setup: func(l *lab) {
+				p := l.repo.Tag("v1", a, woodsim.Blocked(woodsim.Green(second)))
+				l.at(1500*time.Millisecond, func() { p.Delete() })
+			},
+			want: want{verdict: pipeline.Absent, reason: "#1 was deleted on the server", advice: pipeline.RunBranch, to: 10 * second},
+		},
+		{
+			name: "success without any workflow",
+			setup: func(l *lab) {
+				p := l.repo.Push(a, woodsim.Running(time.Hour))
+				p.Stop()
+				l.alter = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+					if strings.HasSuffix(r.URL.Path, "/pipelines/1") {
+						return said(r, 200, fmt.Sprintf(`{"id":%d,"number":1,"status":"success","commit":%q,"workflows":[]}`, p.ID(), p.Commit())), nil
+					}
+					return send()
+				}
+			},
+			within: 5 * time.Minute,
+			want:   want{verdict: pipeline.Timeout, reason: "the time was up after 5m00s: the server says success, but lists no workflows", advice: pipeline.Resume, row: 1, from: 5 * time.Minute, to: 5*time.Minute + second, told: "note the server calls the pipeline success, but lists no workflows"},
+		},
+		{
+			name: "time is up before success is settled",
+			setup: func(l *lab) {
+				p := l.repo.Push(a, woodsim.Running(time.Hour))
+				p.Stop()
+				p.SetStatus("success")
+			},
+			within: 5 * second,
+			want:   want{verdict: pipeline.Timeout, reason: "the server says success, which is not settled yet", advice: pipeline.Resume, row: 1, from: 5 * second, to: 6 * second},
 		},
 		{
 			name: "a job that nobody takes",

@@ -18,8 +18,8 @@ type Writer interface {
 	Start(ctx context.Context, id woodpecker.RepoID, branch string) (*woodpecker.Pipeline, error)
 	Restart(ctx context.Context, id woodpecker.RepoID, number int64) (*woodpecker.Pipeline, error)
 	Cancel(ctx context.Context, id woodpecker.RepoID, number int64) error
-	Approve(ctx context.Context, id woodpecker.RepoID, number int64) error
-	Decline(ctx context.Context, id woodpecker.RepoID, number int64) error
+	Approve(ctx context.Context, id woodpecker.RepoID, number int64) (*woodpecker.Pipeline, error)
+	Decline(ctx context.Context, id woodpecker.RepoID, number int64) (*woodpecker.Pipeline, error)
 }
 
 // Owner tells whose token it is and what it may do. *woodpecker.Client is one.
@@ -33,6 +33,7 @@ type Control interface {
 	Reader
 	Writer
 	Owner
+	Version() woodpecker.Version // "": no answer has been seen to be the server's own
 }
 
 // WriteError is a write that did not happen, or may not have.
@@ -227,19 +228,40 @@ func RestartRow(ctx context.Context, c Control, repo woodpecker.RepoID, row wood
 		return woodpecker.Pipeline{}, err
 	}
 	var made *woodpecker.Pipeline
+	fits := func(r woodpecker.Pipeline) bool {
+		return r.Parent == row.Number && (row.Commit == "" || r.Commit == row.Commit)
+	}
 	err = act(ctx, op,
 		func(ctx context.Context) (err error) {
 			made, err = c.Restart(ctx, repo, row.Number)
-			return err
+			return checkMade(op, &made, before, fits, err)
 		},
 		search(&made, func(ctx context.Context) (*woodpecker.Pipeline, error) {
-			return newer(ctx, c, repo, before, func(r woodpecker.Pipeline) bool { return r.Parent == row.Number })
+			return newer(ctx, c, repo, before, fits)
 		}),
 		func(ctx context.Context, err error) error { return mayWrite(ctx, c, repo, op, row.Number, err) })
 	if err != nil {
 		return woodpecker.Pipeline{}, rejected(ctx, c, repo, op, row.Number, err)
 	}
 	return cleaned(*made), nil
+}
+
+// checkMade looks at the row that the answer to a write calls the new one. One
+// that was there before, or was made by something else, is a doubtful answer:
+// it says nothing about the write, and its verdict would be another run's.
+func checkMade(op string, made **woodpecker.Pipeline, before int64, fits func(woodpecker.Pipeline) bool, err error) error {
+	row := *made
+	if err != nil || row == nil {
+		return err
+	}
+	if r := cleaned(*row); row.ID > before && fits(r) {
+		return nil
+	}
+	*made = nil
+	return &woodpecker.APIError{
+		Op: op, Class: woodpecker.Doubtful,
+		Err: fmt.Errorf("the answer names #%d, which is not the new pipeline", row.Number),
+	}
 }
 
 // search makes a look that finds the row that a write made.
@@ -266,17 +288,18 @@ func StartBranch(ctx context.Context, c Control, repo woodpecker.RepoID, branch 
 	if err != nil {
 		return woodpecker.Pipeline{}, err
 	}
+	fits := func(r woodpecker.Pipeline) bool { return r.Event == woodpecker.Manual && r.Branch == branch }
 	filtered := false
 	var made *woodpecker.Pipeline
 	err = act(ctx, op,
 		func(ctx context.Context) (err error) {
 			made, err = c.Start(ctx, repo, branch)
 			filtered = err == nil && made == nil
-			return err
+			return checkMade(op, &made, before, fits, err)
 		},
 		search(&made, func(ctx context.Context) (*woodpecker.Pipeline, error) {
 			return newer(ctx, c, repo, before, func(r woodpecker.Pipeline) bool {
-				return r.Event == woodpecker.Manual && r.Branch == branch && r.Author == user.Login
+				return fits(r) && r.Author == user.Login
 			})
 		}),
 		func(ctx context.Context, err error) error { return mayWrite(ctx, c, repo, op, 0, err) })
@@ -294,12 +317,23 @@ func StartBranch(ctx context.Context, c Control, repo woodpecker.RepoID, branch 
 	return cleaned(*made), nil
 }
 
+// How long a write that the server took may need to show.
+const (
+	showPause = 500 * time.Millisecond
+	showMost  = 3 * time.Second
+)
+
 // change sends a write that changes row's status and returns the row after it.
-// became says what a status means for it.
-func change(ctx context.Context, c Control, repo woodpecker.RepoID, op string, row woodpecker.Pipeline, became func(woodpecker.Status) effect, send func(context.Context) error) (woodpecker.Pipeline, error) {
-	after := row
-	look := func(ctx context.Context) (effect, error) {
-		r, err := c.Pipeline(ctx, repo, row.Number)
+// became says what a status means for it; send returns the row where the
+// answer has one. An answer is not the change itself: what the server shows
+// afterwards counts, and where it goes on showing the old state, nobody can
+// say that the write took effect. Only of a row that is still at work (moving)
+// the server's own word is enough, since its end takes time.
+func change(ctx context.Context, c Control, repo woodpecker.RepoID, op string, row woodpecker.Pipeline,
+	became func(woodpecker.Status) effect, moving func(woodpecker.Status) bool, send func(context.Context) (*woodpecker.Pipeline, error),
+) (woodpecker.Pipeline, error) {
+	after, read := row, false
+	take := func(r woodpecker.Pipeline, err error) (effect, error) {
 		switch {
 		case err != nil:
 			return notYet, err
@@ -309,15 +343,46 @@ func change(ctx context.Context, c Control, repo woodpecker.RepoID, op string, r
 		after = cleaned(r)
 		return became(after.Status), nil
 	}
+	look := func(ctx context.Context) (effect, error) {
+		is, err := take(c.Pipeline(ctx, repo, row.Number))
+		read = read || err == nil
+		return is, err
+	}
 	allowed := func(ctx context.Context, err error) error { return mayWrite(ctx, c, repo, op, row.Number, err) }
-	if err := act(ctx, op, send, look, allowed); err != nil {
+	err := act(ctx, op, func(ctx context.Context) error {
+		read = false // what was seen before the answer is not its effect
+		r, err := send(ctx)
+		if err != nil || r == nil {
+			return err
+		}
+		if _, err := take(*r, nil); err != nil {
+			return &woodpecker.APIError{Op: op, Class: woodpecker.Doubtful, Err: err}
+		}
+		return nil
+	}, look, allowed)
+	if err != nil {
 		return row, rejected(ctx, c, repo, op, row.Number, err)
 	}
-	if became(after.Status) != done {
-		// Taken: what it looks like now is good to know, and no more than that.
-		_, _ = look(ctx)
+	if read && became(after.Status) == done {
+		return after, nil
 	}
-	return after, nil
+	for start := time.Now(); ; {
+		is, _ := look(ctx) // what cannot be read shows nothing
+		if is != notYet || time.Since(start)+showPause > showMost || poll.Sleep(ctx, showPause) != nil {
+			break
+		}
+	}
+	switch {
+	case became(after.Status) != notYet:
+		return after, nil
+	case c.Version() != "" && moving(after.Status):
+		return after, nil
+	}
+	return row, &WriteError{
+		Op: op, Why: Unclear, Row: &after,
+		Text: fmt.Sprintf("the server took it, and pipeline %d is still %s", row.Number, after.Status),
+		Err:  context.Cause(ctx),
+	}
 }
 
 // CancelRow ends an active row and returns it as it is then.
@@ -332,8 +397,12 @@ func CancelRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodp
 		return notYet
 	}
 	return change(ctx, c, repo, fmt.Sprintf("cancel pipeline %d", row.Number), row, became,
-		func(ctx context.Context) error { return c.Cancel(ctx, repo, row.Number) })
+		func(s woodpecker.Status) bool { return s == woodpecker.Pending || s == woodpecker.Running },
+		func(ctx context.Context) (*woodpecker.Pipeline, error) { return nil, c.Cancel(ctx, repo, row.Number) })
 }
+
+// still is the moving of a row that waits for a person: it does not move.
+func still(woodpecker.Status) bool { return false }
 
 // ApproveRow lets a blocked row run and returns it as it is then.
 func ApproveRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
@@ -348,8 +417,8 @@ func ApproveRow(ctx context.Context, c Control, repo woodpecker.RepoID, row wood
 		}
 		return done
 	}
-	return change(ctx, c, repo, fmt.Sprintf("approve pipeline %d", row.Number), row, became,
-		func(ctx context.Context) error { return c.Approve(ctx, repo, row.Number) })
+	return change(ctx, c, repo, fmt.Sprintf("approve pipeline %d", row.Number), row, became, still,
+		func(ctx context.Context) (*woodpecker.Pipeline, error) { return c.Approve(ctx, repo, row.Number) })
 }
 
 // DeclineRow ends a blocked row and returns it as it is then.
@@ -365,6 +434,6 @@ func DeclineRow(ctx context.Context, c Control, repo woodpecker.RepoID, row wood
 		}
 		return another
 	}
-	return change(ctx, c, repo, fmt.Sprintf("decline pipeline %d", row.Number), row, became,
-		func(ctx context.Context) error { return c.Decline(ctx, repo, row.Number) })
+	return change(ctx, c, repo, fmt.Sprintf("decline pipeline %d", row.Number), row, became, still,
+		func(ctx context.Context) (*woodpecker.Pipeline, error) { return c.Decline(ctx, repo, row.Number) })
 }

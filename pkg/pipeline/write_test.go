@@ -27,7 +27,7 @@ type deed struct {
 func deeds() []deed {
 	row := func(l *lab) woodpecker.Pipeline {
 		p := l.repo.Pipeline(1)
-		return woodpecker.Pipeline{ID: p.ID(), Number: 1, Status: woodpecker.Status(p.Status())}
+		return woodpecker.Pipeline{ID: p.ID(), Number: 1, Commit: shaA(), Status: woodpecker.Status(p.Status())}
 	}
 	return []deed{
 		{
@@ -286,6 +286,113 @@ func TestWriteOvertaken(t *testing.T) {
 		var w *pipeline.WriteError
 		if !errors.As(err, &w) || w.Why != pipeline.WrongState || w.Text != "pipeline 1 is declined" || len(l.Writes()) != 0 {
 			t.Errorf("%v, effects %+v", err, l.Writes())
+		}
+	})
+}
+
+// The answer to a write names another row than the one it made: that row is
+// not handed on, and the new one is found.
+func TestWriteAnswersWithAnotherRow(t *testing.T) {
+	answers := map[string][]string{
+		"restart": {
+			`{"id":1,"number":1,"parent":1,"status":"success","commit":"` + shaA() + `"}`,
+			`{"id":9,"number":1,"status":"success","commit":"` + shaA() + `"}`,
+			`{"id":9,"number":9,"parent":7,"status":"success","commit":"` + shaA() + `"}`,
+			`{"id":9,"number":9,"parent":1,"status":"success","commit":"` + woodsim.SHA("b") + `"}`,
+		},
+		"run": {
+			`{"id":9,"number":9,"event":"push","branch":"main","status":"success"}`,
+			`{"id":9,"number":9,"event":"manual","branch":"other","status":"success"}`,
+		},
+		"approve": {`{"id":9,"number":1,"status":"running"}`, `{"id":1,"number":2,"status":"running"}`},
+		"decline": {`{"id":9,"number":1,"status":"declined"}`},
+	}
+	for _, d := range deeds() {
+		for _, body := range answers[d.name] {
+			t.Run(d.name+"/"+body, func(t *testing.T) {
+				bubble(t, options{}, func(t *testing.T, l *lab) {
+					repo := l.locate().ID
+					d.setup(l)
+					l.alter = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+						resp, err := send()
+						if r.Method == http.MethodPost {
+							return said(r, 200, body), nil
+						}
+						return resp, err
+					}
+					got, err := d.do(within(t, 5*time.Minute), l, repo)
+					if err != nil || got.ID != d.id || len(l.Writes()) != 1 {
+						t.Errorf("%v, row %d, %d effects", err, got.ID, len(l.Writes()))
+					}
+				})
+			})
+		}
+	}
+}
+
+// The answer says yes and nothing happens: nobody may say that it did.
+func TestWriteWithoutEffect(t *testing.T) {
+	for _, d := range deeds() {
+		for name, answer := range map[string]func(r *http.Request) *http.Response{
+			"204": func(r *http.Request) *http.Response { return said(r, 204, "") },
+			"204 of a proxy": func(r *http.Request) *http.Response {
+				x := said(r, 204, "")
+				x.Header.Del("X-Woodpecker-Version")
+				x.Header.Set("Pipeline-Filtered", "true")
+				return x
+			},
+			"the row as it was": func(r *http.Request) *http.Response {
+				return said(r, 200, `{"id":1,"number":1,"status":"blocked"}`)
+			},
+			"the web page": func(r *http.Request) *http.Response {
+				x := said(r, 200, "<!doctype html>")
+				x.Header.Set("Content-Type", "text/html")
+				return x
+			},
+		} {
+			t.Run(d.name+"/"+name, func(t *testing.T) {
+				bubble(t, options{}, func(t *testing.T, l *lab) {
+					repo := l.locate().ID
+					d.setup(l)
+					l.alter = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+						if r.Method == http.MethodPost {
+							return answer(r), nil
+						}
+						return send()
+					}
+					start := time.Now()
+					got, err := d.do(within(t, 5*time.Minute), l, repo)
+					if d.name == "cancel" && name == "204" { // the server's word, and the row is at work
+						if err != nil || got.Status != woodpecker.Running || time.Since(start) > 3*second {
+							t.Errorf("%v, %s after %s", err, got.Status, time.Since(start))
+						}
+						return
+					}
+					var w *pipeline.WriteError
+					if !errors.As(err, &w) || w.Why != pipeline.Unclear {
+						t.Errorf("%v, row %d %s", err, got.ID, got.Status)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A cancelled row takes a moment to be killed.
+func TestCancelShowsLate(t *testing.T) {
+	bubble(t, options{}, func(t *testing.T, l *lab) {
+		repo := l.locate().ID
+		p := l.repo.Push(commitA, woodsim.Running(time.Hour))
+		l.alter = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				l.at(1200*time.Millisecond, func() { p.Cancel("ada") })
+				return said(r, 204, ""), nil
+			}
+			return send()
+		}
+		got, err := pipeline.CancelRow(within(t, time.Minute), l.client, repo, woodpecker.Pipeline{ID: p.ID(), Number: 1, Status: "running"})
+		if err != nil || got.Status != woodpecker.Killed {
+			t.Errorf("%v, %s", err, got.Status)
 		}
 	})
 }

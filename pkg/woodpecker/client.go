@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,7 +103,8 @@ type request struct {
 	query  url.Values
 	body   any
 	decode func([]byte) error // nil: no body is due
-	empty  bool               // 204 is an answer
+
+	empty func(http.Header) bool // says whether a 204 with that header is an answer; nil: none is
 }
 
 func api(segments ...string) []string { return append([]string{"api"}, segments...) }
@@ -161,7 +163,7 @@ func (c *Client) do(ctx context.Context, r request) (http.Header, error) {
 // expected shape.
 func (r request) verify(resp *http.Response, body []byte) error {
 	switch {
-	case resp.StatusCode == http.StatusNoContent && r.empty:
+	case resp.StatusCode == http.StatusNoContent && r.empty != nil && r.empty(resp.Header):
 		return nil
 	case len(bytes.TrimSpace(body)) == 0:
 		return errors.New("an empty answer where a body is due")
@@ -181,6 +183,9 @@ func into[T any](out *T, check func(T) error) func([]byte) error {
 		var v T
 		if err := json.Unmarshal(body, &v); err != nil {
 			return fmt.Errorf("broken JSON: %w", err)
+		}
+		if err := exactKeys(json.NewDecoder(bytes.NewReader(body)), reflect.TypeFor[T]()); err != nil {
+			return err
 		}
 		if check != nil {
 			if err := check(v); err != nil {
@@ -282,6 +287,8 @@ func (c *Client) fail(ctx context.Context, r request, err error) error {
 		if r.method != http.MethodGet {
 			out.Class = Doubtful
 		}
+	case r.method != http.MethodGet && odd(out.Class, err):
+		out.Class = Doubtful
 	case errors.As(err, &refused):
 		out.Tries = refused.Times
 		if inner == nil {
@@ -289,6 +296,13 @@ func (c *Client) fail(ctx context.Context, r request, err error) error {
 		}
 	}
 	return out
+}
+
+// odd says whether an answer to a write is none of the API's, so that it says
+// nothing about the write: a page, a redirect, more than can be read.
+func odd(c Class, err error) bool {
+	_, tooLarge := errors.AsType[*transport.TooLargeError](err)
+	return c == WrongPath || c == Misdirected || tooLarge
 }
 
 // get reads path into a T; check may refuse its shape.

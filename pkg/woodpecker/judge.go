@@ -47,6 +47,8 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 			return no(transport.Final, Rejected, x.Err)
 		}
 		return no(transport.Transient, Exhausted, x.Err)
+	case status == http.StatusNoContent && !ours && sawVersion:
+		return no(transport.Transient, Exhausted, errors.New("without the server's version, a proxy answers"))
 	case status == http.StatusNoContent:
 		return transport.Judgement{Class: transport.Answer}
 	case status >= 200 && status < 300:

@@ -58,6 +58,8 @@ func TestJudge(t *testing.T) {
 		{"answer behind a proxy that drops headers", transport.Exchange{Response: resp(200, "application/json"), Body: []byte(`{}`)}, true, transport.Answer, "", 0, ""},
 		{"201", transport.Exchange{Response: resp(201, jsonType, ours...), Body: []byte(`{}`)}, true, transport.Answer, "", 0, ""},
 		{"204", transport.Exchange{Response: resp(204, "", ours...), Body: []byte{}}, true, transport.Answer, "", 0, ""},
+		{"204 of a proxy", transport.Exchange{Response: resp(204, ""), Body: []byte{}}, true, transport.Transient, Exhausted, 0, "a proxy answers"},
+		{"204, version never seen", transport.Exchange{Response: resp(204, ""), Body: []byte{}}, false, transport.Answer, "", 0, ""},
 		{"other type, no version", transport.Exchange{Response: resp(200, "text/html"), Body: []byte("<form>")}, false, transport.Transient, Exhausted, 0, "a proxy answers"},
 		{"other type, version", transport.Exchange{Response: resp(200, textType, ours...), Body: []byte("hello")}, true, transport.Transient, Exhausted, 0, "text/plain where JSON is due"},
 		{"event stream where JSON is due", transport.Exchange{Response: resp(200, "text/event-stream", ours...), Body: []byte("{}")}, true, transport.Transient, Exhausted, 0, "text/event-stream where JSON is due"},
@@ -142,10 +144,17 @@ func TestVerify(t *testing.T) {
 		{"no status", pipeline(), 200, `{"id":9,"number":57}`, "without an id, a number or a status"},
 		{"error object", pipeline(), 200, `{"error":"login"}`, "without an id"},
 		{"204 where a body is due", pipeline(), 204, "", "empty"},
-		{"204 where it is listed", request{empty: true}, 204, "", ""},
-		{"body where none is due", request{empty: true}, 200, "{}", "none is due"},
+		{"204 where it is listed", request{empty: always}, 204, "", ""},
+		{"body where none is due", request{empty: always}, 200, "{}", "none is due"},
 		{"empty list", request{decode: into(&rows, nil)}, 200, "[]", ""},
 		{"null list", request{decode: into(&rows, nil)}, 200, "null", "null"},
+		{"204 that must say it was filtered", request{empty: func(h http.Header) bool { return h.Get("Pipeline-Filtered") == "true" }}, 204, "", "empty"},
+		{"a key in another case", pipeline(), 200, `{"id":9,"number":57,"status":"running","Status":"success"}`, `"Status" where "status"`},
+		{"a key twice", pipeline(), 200, `{"id":9,"number":57,"status":"running","status":"success"}`, `"status" twice`},
+		{"a workflow's key in another case", pipeline(), 200, `{"id":9,"number":57,"status":"success","workflows":[{"name":"a","state":"failure","STATE":"success"}]}`, `"STATE" where "state"`},
+		{"a step's key in another case", pipeline(), 200, `{"id":9,"number":57,"status":"success","workflows":[{"children":[null,{"\u017ftate":"success"}]}]}`, `where "state"`},
+		{"a listed row's key in another case", request{decode: into(&rows, nil)}, 200, `[{"id":1,"Number":2}]`, `"Number" where "number"`},
+		{"keys that are free", pipeline(), 200, `{"id":9,"number":57,"status":"running","variables":{"id":"1","ID":"2"},"x":[{"id":1,"ID":1}],"workflows":[{"environ":{"a":"1","A":"2"}}],"cancel_info":null}`, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -85,7 +85,15 @@ func (c *Client) page(ctx context.Context, id RepoID, o ListOptions, page, size 
 // Source: GET /api/repos/{id}/pipelines/{number}.
 func (c *Client) Pipeline(ctx context.Context, id RepoID, number int64) (Pipeline, error) {
 	return get(ctx, c, fmt.Sprintf("pipeline %d", number), pipelines(id, itoa(number)), nil, func(p Pipeline) error {
-		return checkRow(p, number)
+		if err := checkRow(p, number); err != nil {
+			return err
+		}
+		// Of a pass every workflow is known: without the list, part of the
+		// answer is missing.
+		if p.Status == Success && p.Workflows == nil {
+			return errors.New("a pipeline that passed, without its workflows")
+		}
+		return nil
 	})
 }
 
@@ -99,62 +107,68 @@ func checkRow(p Pipeline, number int64) error {
 	return nil
 }
 
-// write sends a POST once. A row comes back when the server returned one; nil
-// on 204. The error is *APIError: Refused or Rejected as answered this once,
-// Doubtful when it may have taken effect.
-func (c *Client) write(ctx context.Context, op string, path []string, body any) (*Pipeline, http.Header, error) {
+// send sends a POST once. The error is *APIError: Refused or Rejected as
+// answered this once, Doubtful when it may have taken effect, which is also
+// what an answer is that comes from something in front of the server.
+func (c *Client) send(ctx context.Context, r request) error {
+	known := c.sawVersion()
+	r.method = http.MethodPost
+	header, err := c.do(ctx, r)
+	if err == nil && known && header.Get(versionHeader) == "" {
+		return &APIError{Op: r.op, Class: Doubtful, Err: errors.New("an answer without the server's version, a proxy answers")}
+	}
+	return err
+}
+
+// write sends a POST whose answer is a row, with that number; 0: a new one. A
+// row comes back when the server returned one, nil on a 204 that empty allows.
+func (c *Client) write(ctx context.Context, op string, path []string, body any, number int64, empty func(http.Header) bool) (*Pipeline, error) {
 	var row Pipeline
-	header, err := c.do(ctx, request{
-		op: op, method: http.MethodPost, path: path, body: body,
-		decode: into(&row, func(p Pipeline) error { return checkRow(p, 0) }), empty: true,
+	err := c.send(ctx, request{
+		op: op, path: path, body: body, empty: empty,
+		decode: into(&row, func(p Pipeline) error { return checkRow(p, number) }),
 	})
 	if err != nil || row.ID == 0 {
-		return nil, header, err
+		return nil, err
 	}
-	return &row, header, nil
+	return &row, nil
 }
+
+func always(http.Header) bool { return true }
 
 // Start starts a manual pipeline of branch's head as the forge sees it. The
 // row is nil when everything was filtered out. A 204 that does not say so is
 // Doubtful: the server also answers it when a row was made and went wrong.
 // Source: POST /api/repos/{id}/pipelines; 204 with Pipeline-Filtered.
 func (c *Client) Start(ctx context.Context, id RepoID, branch string) (*Pipeline, error) {
-	op := "a manual pipeline of " + branch
-	row, header, err := c.write(ctx, op, pipelines(id), map[string]any{"branch": branch, "variables": map[string]string{}})
-	if err == nil && row == nil && header.Get("Pipeline-Filtered") != "true" {
-		return nil, &APIError{Op: op, Class: Doubtful, Status: http.StatusNoContent, Err: errors.New("without the new pipeline")}
-	}
-	return row, err
+	body := map[string]any{"branch": branch, "variables": map[string]string{}}
+	filtered := func(h http.Header) bool { return h.Get("Pipeline-Filtered") == "true" }
+	return c.write(ctx, "a manual pipeline of "+branch, pipelines(id), body, 0, filtered)
 }
 
 // Restart starts number anew and returns the new row. Query parameters would
 // become build variables, so none are sent.
 // Source: POST /api/repos/{id}/pipelines/{number}.
 func (c *Client) Restart(ctx context.Context, id RepoID, number int64) (*Pipeline, error) {
-	row, _, err := c.write(ctx, fmt.Sprintf("restart of pipeline %d", number), pipelines(id, itoa(number)), nil)
-	if err == nil && row == nil {
-		return nil, &APIError{Op: fmt.Sprintf("restart of pipeline %d", number), Class: Doubtful, Status: http.StatusNoContent, Err: errors.New("without the new pipeline")}
-	}
-	return row, err
+	return c.write(ctx, fmt.Sprintf("restart of pipeline %d", number), pipelines(id, itoa(number)), nil, 0, nil)
 }
 
 // Cancel ends an active pipeline.
 // Source: POST /api/repos/{id}/pipelines/{number}/cancel.
 func (c *Client) Cancel(ctx context.Context, id RepoID, number int64) error {
-	_, _, err := c.write(ctx, fmt.Sprintf("cancelling pipeline %d", number), pipelines(id, itoa(number), "cancel"), nil)
-	return err
+	return c.send(ctx, request{op: fmt.Sprintf("cancelling pipeline %d", number), path: pipelines(id, itoa(number), "cancel"), empty: always})
 }
 
-// Approve lets a blocked pipeline run. A second approval is Rejected (400).
+// Approve lets a blocked pipeline run and returns its row as the server
+// answered it. A second approval is Rejected (400).
 // Source: POST /api/repos/{id}/pipelines/{number}/approve.
-func (c *Client) Approve(ctx context.Context, id RepoID, number int64) error {
-	_, _, err := c.write(ctx, fmt.Sprintf("approving pipeline %d", number), pipelines(id, itoa(number), "approve"), nil)
-	return err
+func (c *Client) Approve(ctx context.Context, id RepoID, number int64) (*Pipeline, error) {
+	return c.write(ctx, fmt.Sprintf("approving pipeline %d", number), pipelines(id, itoa(number), "approve"), nil, number, nil)
 }
 
-// Decline ends a blocked pipeline.
+// Decline ends a blocked pipeline and returns its row as the server answered
+// it.
 // Source: POST /api/repos/{id}/pipelines/{number}/decline.
-func (c *Client) Decline(ctx context.Context, id RepoID, number int64) error {
-	_, _, err := c.write(ctx, fmt.Sprintf("declining pipeline %d", number), pipelines(id, itoa(number), "decline"), nil)
-	return err
+func (c *Client) Decline(ctx context.Context, id RepoID, number int64) (*Pipeline, error) {
+	return c.write(ctx, fmt.Sprintf("declining pipeline %d", number), pipelines(id, itoa(number), "decline"), nil, number, nil)
 }

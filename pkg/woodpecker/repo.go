@@ -94,7 +94,7 @@ func (c *Client) ServerVersion(ctx context.Context) (Version, error) {
 // Healthz says whether the server and its database are up: nil for 204.
 // Source: GET /healthz, which is not below /api.
 func (c *Client) Healthz(ctx context.Context) error {
-	_, err := c.do(ctx, request{op: "health", method: http.MethodGet, path: []string{"healthz"}, empty: true})
+	_, err := c.do(ctx, request{op: "health", method: http.MethodGet, path: []string{"healthz"}, empty: always})
 	return err
 }
 
