@@ -56,6 +56,7 @@ func withSignals(ctx context.Context, terminal bool) (context.Context, func()) {
 				sig.Signal = s
 			}
 			if !first {
+				_ = poll.Sleep(context.Background(), grace) // never ends early
 				leave(sig, terminal)
 			}
 			cancel(sig)
@@ -70,6 +71,10 @@ func withSignals(ctx context.Context, terminal bool) (context.Context, func()) {
 // patience is how long the process may take to end after a signal. What is
 // left to do takes less; only output that nobody reads takes longer.
 const patience = 1500 * time.Millisecond
+
+// grace is what is left for printing the result after the second signal: two
+// in a row often come from one impatient moment.
+const grace = 200 * time.Millisecond
 
 // overdue ends the process when the first signal has not: a reader that does
 // not read must not keep it.
