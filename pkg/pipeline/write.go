@@ -372,9 +372,11 @@ func change(ctx context.Context, c Control, repo woodpecker.RepoID, op string, r
 			break
 		}
 	}
-	switch {
-	case became(after.Status) != notYet:
+	switch is := became(after.Status); {
+	case is == done:
 		return after, nil
+	case is == another:
+		return row, &WriteError{Op: op, Why: WrongState, Row: &after, Text: fmt.Sprintf("pipeline %d is %s", row.Number, after.Status)}
 	case c.Version() != "" && moving(after.Status):
 		return after, nil
 	}

@@ -396,3 +396,24 @@ func TestCancelShowsLate(t *testing.T) {
 		}
 	})
 }
+
+// The answer says yes, and something else became of the row.
+func TestWriteTakenAndOvertaken(t *testing.T) {
+	bubble(t, options{}, func(t *testing.T, l *lab) {
+		repo := l.locate().ID
+		p := l.repo.Push(commitA, woodsim.Running(time.Hour))
+		l.alter = func(r *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				p.Stop()
+				p.SetStatus("success")
+				return said(r, 204, ""), nil
+			}
+			return send()
+		}
+		_, err := pipeline.CancelRow(within(t, time.Minute), l.client, repo, woodpecker.Pipeline{ID: p.ID(), Number: 1, Status: "running"})
+		var w *pipeline.WriteError
+		if !errors.As(err, &w) || w.Why != pipeline.WrongState || w.Text != "pipeline 1 is success" {
+			t.Errorf("%v", err)
+		}
+	})
+}
