@@ -523,6 +523,14 @@ func (a *assessor) conclude() {
 			v.Sentence += ": " + a.s.Trouble.Last
 		}
 	}
+	// What the judgement itself has to do without is told once, also when all
+	// goes well.
+	if a.t != nil && a.c.Kind == Deployment && a.s.ReplicaSetSight == Forbidden {
+		a.lack("replicasets")
+	}
+	if a.t != nil && a.c.Kind == DaemonSet && a.s.RevisionSight == Forbidden {
+		a.lack("controllerrevisions")
+	}
 	if len(a.lacks) > 0 {
 		slices.Sort(a.lacks)
 		lacking := "not permitted to read " + strings.Join(a.lacks, ", ")
