@@ -45,7 +45,7 @@ func withSignals(ctx context.Context, terminal bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
+	go func() { //nolint:gosec // it answers signals for as long as the process lives
 		for first := true; ; first = false {
 			got, ok := <-ch
 			if !ok {
