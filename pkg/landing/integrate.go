@@ -246,6 +246,12 @@ func (l *lander) undone(ctx context.Context) (git.Commit, error) {
 		if part != git.Yes {
 			continue
 		}
+		if own, err := l.landedHere(landed); err != nil {
+			return "", err
+		} else if !own {
+			l.warn("%s on %s undid %s, which this branch contains; it stays undone, as nothing here shows that this branch landed it", x.Short(), l.out.Base, landed.Short())
+			continue
+		}
 		restored, _, err := l.Repo.Messages(ctx, x, l.out.BaseBefore, trailerRestores+": "+string(x), true)
 		if err != nil {
 			return "", err
@@ -255,6 +261,19 @@ func (l *lander) undone(ctx context.Context) (git.Commit, error) {
 		}
 	}
 	return "", nil
+}
+
+// landedHere says whether this clone's own record shows that this branch
+// landed c. Topology cannot: a branch begun between a landing and its revert
+// contains it just the same.
+func (l *lander) landedHere(c git.Commit) (bool, error) {
+	records, err := Records(l.Repo.CommonDir())
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(records, func(r Record) bool {
+		return r.Branch == l.out.Branch && (r.Candidate == c || slices.Contains(r.Tried, c))
+	}), nil
 }
 
 // sideOf returns the branch's tip in a landing: the merged side, or the commit

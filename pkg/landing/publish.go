@@ -255,8 +255,20 @@ func (l *lander) nextRound(ctx context.Context) error {
 	if err := l.readRules(ctx); err != nil { // what verifies may have changed with the base
 		return err
 	}
+	if err := l.tightened(); err != nil {
+		return err
+	}
 	if err := l.complete(ctx); err != nil {
 		return err
 	}
 	return l.compare(ctx)
+}
+
+// tightened ends a landing whose base has begun to ask for CI's gate while it
+// was under way: what was prepared does not pass it.
+func (l *lander) tightened() error {
+	if l.rules.GateCI && !l.gated {
+		return stop(fault.Conflict, "homelab work land", "%s has begun to ask for CI before it moves; nothing was pushed", l.out.Base)
+	}
+	return nil
 }

@@ -93,6 +93,9 @@ func (l *lander) outlast(ctx context.Context, r Record) error {
 	if err := l.readRules(ctx); err != nil {
 		return err
 	}
+	if err := l.tightened(); err != nil {
+		return err
+	}
 	return l.compare(ctx)
 }
 
@@ -116,6 +119,9 @@ func (l *lander) settleRecord(ctx context.Context, r Record) (done bool, err err
 	case landTheRest, nothingToDo:
 		return false, l.close(ctx, r)
 	case watchAgain:
+		if err := l.taken(ctx, r); err != nil {
+			return true, err
+		}
 		return true, l.goOn(ctx, r)
 	}
 	return false, nil
@@ -138,9 +144,35 @@ func (l *lander) askFor(ctx context.Context, r Record, fresh bool) (bool, error)
 			return false, l.close(ctx, r)
 		}
 		l.say("push", "landing %s had arrived as %s", r.ID, c.Short())
+		if err := l.taken(ctx, r); err != nil {
+			return true, err
+		}
 		return true, l.goOn(ctx, r)
 	}
 	return false, l.drop(ctx, r)
+}
+
+// taken ends a landing that was taken off the base again while nobody watched:
+// its pipeline may be green, and its work is not there.
+func (l *lander) taken(ctx context.Context, r Record) error {
+	for _, e := range l.theirs {
+		if e.Trailer != string(r.Candidate) {
+			continue
+		}
+		restored, _, err := l.Repo.Messages(ctx, e.Commit, l.out.BaseBefore, trailerRestores+": "+string(e.Commit), false)
+		if err != nil {
+			return err
+		}
+		if len(restored) > 0 {
+			continue
+		}
+		if err := l.close(ctx, r); err != nil {
+			return err
+		}
+		l.out.Landed = r.Candidate
+		return stop(fault.LandedRed, "git show "+e.Commit.Short(), "%s had landed on %s and was reverted by %s", r.Candidate.Short(), l.out.Base, e.Commit.Short())
+	}
+	return nil
 }
 
 // goOn takes over an earlier run's landing after the push.
@@ -258,6 +290,15 @@ func (l *lander) tidy(ctx context.Context) {
 		}
 	case Pushing:
 		if l.out.Unknown {
+			return
+		}
+		if l.out.Landed != "" {
+			// The server has said that it took it, and then there was no time: the
+			// next run goes on from there.
+			l.rec.Phase = OnBase
+			if err := l.book.write(l.rec); err != nil {
+				l.warn("%v", err)
+			}
 			return
 		}
 		l.forgetRefs(ctx, l.out.ID)

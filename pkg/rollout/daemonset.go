@@ -154,7 +154,7 @@ func (a *assessor) undistributed() string {
 		good := readyOf(a.pods.target)
 		if len(away) > 0 && missing == 0 && good+int32(len(away)) >= desired { //nolint:gosec // nodes of one cluster
 			text := strings.Join(away[:min(len(away), 5)], ", ")
-			if !a.c.IgnoreNotReadyNodes {
+			if !a.c.IgnoreNotReadyNodes || good == 0 {
 				return a.withTrouble("%d/%d ready; the rest are on nodes that cannot run them: %s", good, desired, text)
 			}
 			a.warn("left out, as their nodes cannot run them: %s", text)
