@@ -11,12 +11,12 @@ import (
 // dryRun goes as far as integrating and leaves nothing.
 func (l *lander) dryRun(ctx context.Context) error {
 	defer l.forgetRefs(context.WithoutCancel(ctx), l.out.ID)
-	if len(l.list) > 0 || l.reverted != "" {
+	if len(l.list) > 0 {
 		if err := l.integrate(ctx); err != nil {
 			return err
 		}
 	}
-	if len(l.list) == 0 && l.reverted == "" || l.plan.nothing {
+	if len(l.list) == 0 || l.plan.nothing {
 		l.out.Good, l.out.Reason = Nothing, fmt.Sprintf("%s has nothing that %s has not", l.out.Branch, l.out.Base)
 		l.out.Next = "homelab work clean " + ui.Command(l.topic())
 		return nil

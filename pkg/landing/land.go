@@ -238,8 +238,13 @@ func (l *lander) run(ctx context.Context) error {
 	if done, err := l.resume(ctx); done || err != nil {
 		return err
 	}
-	if len(l.list) == 0 && l.reverted == "" {
+	if len(l.list) == 0 {
+		// What was reverted comes back with new work on top, not by repeating the
+		// command.
 		l.out.Good, l.out.Reason = Nothing, fmt.Sprintf("%s is on %s already", l.out.Head.Short(), l.out.Base)
+		if l.reverted != "" {
+			l.out.Reason += ", and " + l.reverted.Short() + " undid it there; a new commit lands it again"
+		}
 		l.out.Next = "homelab work clean " + ui.Command(l.topic())
 		return nil
 	}
