@@ -14,7 +14,7 @@ type brain struct {
 	loads map[string]*load // by resource/namespace/name
 
 	mu      sync.Mutex
-	queue   todo
+	queue   agenda
 	seq     int
 	running bool
 	wake    chan struct{}
@@ -27,15 +27,15 @@ type task struct {
 	do  func()
 }
 
-type todo []task
+type agenda []task
 
-func (t todo) Len() int { return len(t) }
-func (t todo) Less(i, j int) bool {
+func (t agenda) Len() int { return len(t) }
+func (t agenda) Less(i, j int) bool {
 	return t[i].at.Before(t[j].at) || t[i].at.Equal(t[j].at) && t[i].seq < t[j].seq
 }
-func (t todo) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
-func (t *todo) Push(x any)   { *t = append(*t, x.(task)) }
-func (t *todo) Pop() any {
+func (t agenda) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
+func (t *agenda) Push(x any)   { *t = append(*t, x.(task)) }
+func (t *agenda) Pop() any {
 	old := *t
 	x := old[len(old)-1]
 	*t = old[:len(old)-1]

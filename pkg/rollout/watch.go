@@ -159,10 +159,10 @@ func (h *hub) post(f func()) {
 
 func (h *hub) drain() {
 	h.mu.Lock()
-	todo := h.inbox
+	posted := h.inbox
 	h.inbox = nil
 	h.mu.Unlock()
-	for _, f := range todo {
+	for _, f := range posted {
 		f()
 	}
 }
