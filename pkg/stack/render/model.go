@@ -1,0 +1,109 @@
+package render
+
+import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"homelab/pkg/stack/file"
+
+	compose "github.com/compose-spec/compose-go/v2/types"
+)
+
+// Options are what a command line adds to the files.
+type Options struct {
+	Images map[string]string // container -> image reference; wins over image-overrides
+}
+
+// Facts is what only the cluster knows. The zero value is a cluster of which
+// nothing is known: it renders all the same.
+type Facts struct {
+	Certificates []Certificate       // Ready and valid cert-manager Certificates of the namespace
+	NoCertCRDs   bool                // the cluster has no cert-manager
+	Endpoints    map[string][]string // external-services with a selector: name -> pod addresses
+	HostPaths    map[string]string   // PV name -> hostPath of a live one: under V1 it keeps its path
+	PullSecret   string              // name of the Secret pods pull with, when there will be one; "" none
+}
+
+// Certificate is a TLS certificate that is there already.
+type Certificate struct {
+	Secret   string
+	DNSNames []string
+}
+
+// Result is what a directory comes to.
+type Result struct {
+	Objects   []*unstructured.Unstructured // in the order of names within a kind; apply sorts kinds
+	Workloads []Workload                   // the Deployments, in the stack's order
+	Jobs      []Job
+	Volumes   []Volume
+	Mounts    []Mount // what the kind node must have mounted for these volumes
+	Notices   []file.Notice
+}
+
+// Workload is a Deployment and what its containers must run.
+type Workload struct {
+	Name   string            // of the Deployment
+	Pod    string            // POD
+	Images map[string]string // container -> rendered image reference, init containers too
+	Claims []string          // PVCs its pods mount
+}
+
+// Job is a rendered Job.
+type Job struct {
+	Name     string // ID-job-JOB
+	Job      string // JOB
+	Suspend  bool   // label laconic.suspend: not at start
+	Recreate bool   // label laconic.recreate-job: deleted and made anew
+	Images   map[string]string
+}
+
+// Volume is a named volume, and where its data is.
+type Volume struct {
+	Name     string
+	PVC      string // ID-VOLUME
+	PV       string // "" when the class provisions it
+	Spec     string // the path as the spec has it; "" none
+	HostPath string // on this host (k8s-kind) or the nodes (k8s), absolute; "" none
+	NodePath string // of the PV: inside the node for kind; "" none
+	Size     string // of the request, as rendered
+	Pods     []string
+	Jobs     []string
+}
+
+// Mount is one extraMount of the kind node.
+type Mount struct {
+	HostPath, ContainerPath string
+	Umbrella                bool // the kind-mount-root
+}
+
+// pod is a pod file, loaded.
+type pod struct {
+	name     string // POD
+	job      bool   // it is a job file
+	src      file.Source
+	project  *compose.Project
+	services []service // in file order
+}
+
+// service is one service of a pod file.
+type service struct {
+	name      string // as written
+	container string // as a DNS label
+	cfg       compose.ServiceConfig
+	init      bool // laconic.init-container
+	line      int  // where it begins in the file
+}
+
+// collector gathers what is told of the files.
+type collector struct {
+	notices  []file.Notice
+	problems []Problem
+}
+
+// Problem is a mistake that makes a directory impossible to render.
+type Problem struct {
+	File    string
+	Line    int
+	Service string
+	Key     string
+	Message string
+}
