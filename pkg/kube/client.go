@@ -13,6 +13,7 @@ import (
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
 
 	"homelab/pkg/poll"
 )
@@ -34,6 +35,7 @@ type Cluster struct {
 	o         Options
 	base      *url.URL
 	rt        http.RoundTripper
+	config    *rest.Config // of Connect
 	context   string
 	namespace string
 	plugin    *plugin // nil: no credential plugin

@@ -91,6 +91,7 @@ func Connect(o Options) (*Cluster, error) {
 	o.Context, o.Namespace = context, namespace
 	c := New(base, nil, o)
 	cfg.Dial = c.conns.dialer()
+	c.config = rest.CopyConfig(cfg)
 	// The guard sits below the credentials, so that its limits start once a
 	// plugin is through.
 	cfg.WrapTransport = func(rt http.RoundTripper) http.RoundTripper {
