@@ -81,6 +81,8 @@ func libraries() map[string][]string {
 		"k8s.io/apimachinery":                    {"pkg/kube", "pkg/rollout", "pkg/stack"},
 		"github.com/cenkalti/backoff":            {"pkg/poll", "pkg/transport"},
 		"github.com/goccy/go-yaml":               {"pkg/config", "pkg/stack"},
+		"go.yaml.in/yaml":                        {"pkg/stack"},
+		"github.com/compose-spec/compose-go":     {"pkg/stack/file", "pkg/stack/render"},
 		"github.com/tmaxmax/go-sse":              {"pkg/woodpecker"},
 		"golang.org/x/mod":                       {"pkg/woodpecker"},
 		"golang.org/x/net/idna":                  {"pkg/transport", "pkg/git"},

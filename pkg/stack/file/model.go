@@ -59,6 +59,8 @@ type Stack struct {
 	Jobs        []string
 	Containers  []string                     // images to load into kind
 	Config      map[string]map[string]string // container -> variable -> "container.variable"
+
+	unsupported []Problem
 }
 
 // Pod is one entry of pods: one compose file.
