@@ -81,7 +81,9 @@ type pod struct {
 	job      bool   // it is a job file
 	src      file.Source
 	project  *compose.Project
-	services []service // in file order
+	services []service      // in file order, without those a profile hides
+	volumes  []string       // the top-level volumes, in file order
+	lines    map[string]int // "volumes.data" -> line, of what stands at the top level
 }
 
 // service is one service of a pod file.
@@ -89,8 +91,27 @@ type service struct {
 	name      string // as written
 	container string // as a DNS label
 	cfg       compose.ServiceConfig
-	init      bool // laconic.init-container
+	init      bool // laconic.init-container, or another service waits for its end
 	line      int  // where it begins in the file
+
+	keys   map[string]int     // key -> line, of the service and what it extends
+	env    []string           // names of environment, in file order
+	mounts map[string]written // target of a volumes entry -> how it is written
+	labels map[string]string  // labels, of either form
+	res    rawResources       // deploy.resources as written, variables put in
+}
+
+// written is what compose fills in and the file may not have said.
+type written struct {
+	line   int
+	rw, ro bool // the option stands there
+}
+
+// rawResources is deploy.resources as text: compose reads the sizes in its
+// own way.
+type rawResources struct {
+	set bool
+	file.Resources
 }
 
 // collector gathers what is told of the files.

@@ -1,0 +1,586 @@
+package render
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/format"
+	"github.com/compose-spec/compose-go/v2/interpolation"
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/template"
+	compose "github.com/compose-spec/compose-go/v2/types"
+	"go.yaml.in/yaml/v3"
+
+	"homelab/pkg/stack/file"
+)
+
+// maxNodes bounds one compose file with its aliases written out: far above
+// what a person writes, and far below what a hostile file could unfold to.
+const maxNodes = 200_000
+
+// load reads every pod and job file of d by itself: merging them would fuse
+// services of one name. Pods come first, each kind in the stack's order. What
+// is wrong with a file is in the collector, and the file is left out.
+func load(d *file.Directory) ([]pod, *collector) {
+	c := &collector{}
+	l := newLoader(c, d.Env, d.Deployment.Rules)
+	var all []pod
+	for _, s := range d.Pods {
+		if p, ok := l.file(s, false); ok {
+			all = append(all, p)
+		}
+	}
+	for _, s := range d.Jobs {
+		if p, ok := l.file(s, true); ok {
+			all = append(all, p)
+		}
+	}
+	return all, c
+}
+
+// loader reads compose files with the variables of one deployment.
+type composeLoader struct {
+	c     *collector
+	env   compose.Mapping
+	rules file.Rules
+	bases map[string]*yaml.Node // files that services extend, by path
+}
+
+func newLoader(c *collector, env []file.EnvVar, rules file.Rules) *composeLoader {
+	m := compose.Mapping{}
+	for _, v := range env {
+		m[v.Name] = v.Value
+	}
+	return &composeLoader{c: c, env: m, rules: rules, bases: map[string]*yaml.Node{}}
+}
+
+// file loads one compose file.
+func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
+	p := pod{name: src.Name, job: job, src: src, lines: map[string]int{}}
+	before := len(l.c.problems)
+	root, err := parse(src.Raw)
+	if err != nil {
+		l.c.problem(Problem{File: src.Path, Line: err.line, Key: err.key, Message: err.text})
+		return p, false
+	}
+	services := child(root, "services")
+	if services == nil || services.Kind == yaml.MappingNode && len(services.Content) == 0 {
+		l.c.problem(Problem{File: src.Path, Key: "services", Message: "the file has no services"})
+		return p, false
+	}
+	if services.Kind != yaml.MappingNode {
+		l.c.problem(Problem{File: src.Path, Line: services.Line, Key: "services", Message: "must be a mapping of services"})
+		return p, false
+	}
+	l.top(&p, root)
+	for name, node := range pairs(services) {
+		if node.Kind != yaml.MappingNode {
+			l.c.problem(Problem{File: src.Path, Line: name.Line, Service: name.Value, Message: "must be a mapping of keys"})
+			continue
+		}
+		l.keys(src.Path, name.Value, node)
+		if l.rules == file.V1 {
+			l.words(node)
+		}
+		asWritten(child(node, "environment"))
+	}
+	if len(l.c.problems) > before {
+		return p, false
+	}
+	project, lerr := l.load(src, root)
+	if lerr != nil {
+		l.c.problem(located(src.Path, root, lerr))
+		return p, false
+	}
+	p.project = project
+	for name := range pairs(services) {
+		cfg, ok := project.Services[name.Value]
+		if !ok {
+			continue // it stood in a part that compose leaves out
+		}
+		s := service{name: name.Value, cfg: cfg, line: name.Line, keys: map[string]int{}, mounts: map[string]written{}}
+		for _, n := range l.chain(src.Path, root, name.Value, nil) {
+			l.raw(&s, n)
+		}
+		s.labels = map[string]string(cfg.Labels)
+		if len(cfg.Profiles) > 0 && l.rules != file.V1 {
+			l.c.notice(file.Notice{
+				Code: "profile", Level: file.Ignored, File: src.Path, Line: s.keys["profiles"], Service: s.name, Key: "profiles",
+				Message: "the service belongs to a profile and is not deployed",
+			})
+			continue
+		}
+		s.container, s.init = dns(s.name), truth(s.labels["laconic.init-container"])
+		p.services = append(p.services, s)
+	}
+	if len(p.services) == 0 && len(l.c.problems) == before {
+		l.c.problem(Problem{File: src.Path, Key: "services", Message: "every service belongs to a profile: nothing is left to run"})
+	}
+	return p, len(l.c.problems) == before
+}
+
+// load hands the prepared tree to compose.
+func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Project, err error) {
+	// The library has paths that assume a shape its own schema did not ask
+	// for. Such a file is a mistake in the file.
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = nil, fmt.Errorf("the file cannot be read as a compose file: %v", r)
+		}
+	}()
+	var raw bytes.Buffer
+	enc := yaml.NewEncoder(&raw)
+	if err := enc.Encode(root); err != nil {
+		return nil, err
+	}
+	details := compose.ConfigDetails{
+		WorkingDir:  filepath.Dir(src.Path),
+		ConfigFiles: []compose.ConfigFile{{Filename: src.Path, Content: raw.Bytes()}},
+		Environment: maps.Clone(l.env),
+	}
+	//nolint:forbidigo // the library asks for a context and waits for nothing: files only
+	return loader.LoadWithContext(context.Background(), details, func(o *loader.Options) {
+		o.SetProjectName("stack", true)
+		o.SkipConsistencyCheck = true // depends_on may name a service of a sibling file
+		o.SkipNormalization = true    // it adds networks and dependencies nobody wrote
+		o.SkipInclude = true
+		o.SkipResolveEnvironment = true // env_file belongs below config.env; it is read later
+		o.SkipResolveLabels = true
+		o.ResolvePaths = false // names of binds are made of what is written
+		o.Profiles = []string{"*"}
+		o.Interpolate = &interpolation.Options{
+			Substitute:      l.substitute,
+			LookupValue:     details.LookupEnv,
+			TypeCastMapping: o.Interpolate.TypeCastMapping,
+		}
+	})
+}
+
+// substitute is compose's, without its log lines.
+func (l *composeLoader) substitute(s string, look template.Mapping) (string, error) {
+	return template.SubstituteWithOptions(s, look, template.WithoutLogging)
+}
+
+// text returns a scalar with its variables put in; what does not interpolate
+// comes back as it is, and compose reports it.
+func (l *composeLoader) text(s string) string {
+	out, err := l.substitute(s, l.env.Resolve)
+	if err != nil {
+		return s
+	}
+	return out
+}
+
+// top judges the keys at the top of the file and removes what compose should
+// not see.
+func (l *composeLoader) top(p *pod, root *yaml.Node) {
+	keep := root.Content[:0:0]
+	for k, v := range pairs(root) {
+		switch k.Value {
+		case "services", "networks", "secrets", "configs":
+			keep = append(keep, k, v)
+		case "volumes":
+			keep = append(keep, k, v)
+			for name, opts := range pairs(v) {
+				p.volumes = append(p.volumes, name.Value)
+				p.lines["volumes."+name.Value] = name.Line
+				for o := range pairs(opts) {
+					if !strings.HasPrefix(o.Value, "x-") && o.Value != "labels" {
+						l.c.notice(file.Notice{
+							Code: "volume-option", Level: file.Ignored, File: p.src.Path, Line: o.Line,
+							Key: "volumes." + name.Value + "." + o.Value, Message: "volume options of compose have no effect here; the spec says where the data is",
+						})
+					}
+				}
+			}
+		case "version", "name":
+		default:
+			if !strings.HasPrefix(k.Value, "x-") {
+				l.c.notice(file.Notice{
+					Code: "compose-key", Level: file.Ignored, File: p.src.Path, Line: k.Line, Key: k.Value,
+					Message: fmt.Sprintf("%q at the top of the file has no effect here", k.Value),
+				})
+			}
+		}
+	}
+	root.Content = keep
+	for _, section := range []string{"secrets", "configs"} {
+		for name := range pairs(child(root, section)) {
+			p.lines[section+"."+name.Value] = name.Line
+		}
+	}
+}
+
+// words writes a command given as one string the way V1 splits it: the
+// command at blanks, without quotes, the entrypoint not at all.
+func (l *composeLoader) words(service *yaml.Node) {
+	for k, v := range pairs(service) {
+		if v.Kind != yaml.ScalarNode {
+			continue
+		}
+		var words []string
+		switch text := l.text(v.Value); k.Value {
+		case "command":
+			words = strings.Fields(text)
+		case "entrypoint":
+			if strings.TrimSpace(text) != "" {
+				words = []string{text}
+			}
+		default:
+			continue
+		}
+		line := v.Line
+		*v = yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: line}
+		for _, w := range words {
+			v.Content = append(v.Content, &yaml.Node{
+				Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Line: line,
+				Value: strings.ReplaceAll(w, "$", "$$"),
+			})
+		}
+	}
+}
+
+// asWritten makes every scalar of an environment the text a person wrote:
+// 1.10 is not a number that loses its zero.
+func asWritten(env *yaml.Node) {
+	if env == nil || env.Kind != yaml.MappingNode {
+		return
+	}
+	for _, v := range pairs(env) {
+		if v.Kind == yaml.ScalarNode && v.Tag != "!!null" {
+			v.Tag, v.Style = "!!str", yaml.DoubleQuotedStyle
+		}
+	}
+}
+
+// chain returns the nodes a service is made of: what it extends first, itself
+// last. Compose has refused circles by then.
+func (l *composeLoader) chain(path string, root *yaml.Node, name string, seen []string) []*yaml.Node {
+	id := path + "\x00" + name
+	node := child(child(root, "services"), name)
+	if node == nil || slices.Contains(seen, id) {
+		return nil
+	}
+	seen = append(seen, id)
+	base, from := child(node, "extends"), ""
+	switch {
+	case base == nil:
+		return []*yaml.Node{node}
+	case base.Kind == yaml.MappingNode:
+		if f := child(base, "file"); f != nil {
+			from = l.text(f.Value)
+		}
+		base = child(base, "service")
+	}
+	if base == nil {
+		return []*yaml.Node{node}
+	}
+	if from != "" {
+		if !filepath.IsAbs(from) {
+			from = filepath.Join(filepath.Dir(path), from)
+		}
+		path = from
+		if _, ok := l.bases[path]; !ok {
+			l.bases[path] = nil
+			if raw, err := os.ReadFile(filepath.Clean(path)); err == nil {
+				if other, err := parse(raw); err == nil {
+					l.bases[path] = other
+				}
+			}
+		}
+		root = l.bases[path]
+	}
+	return append(l.chain(path, root, l.text(base.Value), seen), node)
+}
+
+// raw adds to s what a node says and compose's types do not keep.
+func (l *composeLoader) raw(s *service, node *yaml.Node) {
+	for k, v := range pairs(node) {
+		s.keys[k.Value] = k.Line
+		switch k.Value {
+		case "environment":
+			for name := range entries(v) {
+				name, _, _ := strings.Cut(l.text(name.Value), "=")
+				if !slices.Contains(s.env, name) {
+					s.env = append(s.env, name)
+				}
+			}
+		case "volumes":
+			if v.Kind != yaml.SequenceNode {
+				continue
+			}
+			for _, e := range v.Content {
+				if target, w, ok := l.written(e); ok {
+					s.mounts[target] = w
+				}
+			}
+		case "deploy":
+			res := child(v, "resources")
+			for _, f := range []struct {
+				group, key string
+				to         *file.Quantity
+			}{
+				{"reservations", "cpus", &s.res.ReserveCPU},
+				{"reservations", "memory", &s.res.ReserveMemory},
+				{"limits", "cpus", &s.res.LimitCPU},
+				{"limits", "memory", &s.res.LimitMemory},
+			} {
+				if n := child(child(res, f.group), f.key); n != nil && n.Kind == yaml.ScalarNode {
+					*f.to, s.res.set = file.Quantity(l.text(n.Value)), true
+				}
+			}
+		}
+	}
+}
+
+// written reads how one entry of volumes is written.
+func (l *composeLoader) written(e *yaml.Node) (target string, w written, ok bool) {
+	w.line = e.Line
+	if e.Kind == yaml.MappingNode {
+		t := child(e, "target")
+		if t == nil {
+			return "", w, false
+		}
+		if ro := child(e, "read_only"); ro != nil {
+			w.ro = l.text(ro.Value) == "true"
+			w.rw = !w.ro
+		}
+		return l.text(t.Value), w, true
+	}
+	text := l.text(e.Value)
+	v, err := format.ParseVolume(text)
+	if err != nil {
+		return "", w, false
+	}
+	if i := strings.LastIndexByte(text, ':'); i >= 0 {
+		options := strings.Split(text[i+1:], ",")
+		w.rw, w.ro = slices.Contains(options, "rw"), slices.Contains(options, "ro")
+	}
+	return v.Target, w, true
+}
+
+// located finds the line an error of compose's speaks of.
+func located(path string, root *yaml.Node, err error) Problem {
+	text := strings.ReplaceAll(err.Error(), "validating "+path+": ", "")
+	text = strings.TrimPrefix(text, "failed to parse "+path+": ")
+	p := Problem{File: path, Message: text}
+	m := regexp.MustCompile(`\bservices\.([A-Za-z0-9_-]+)(?:\.([a-z_]+))?`).FindStringSubmatch(text)
+	if m == nil {
+		return p
+	}
+	p.Service, p.Key = m[1], m[2]
+	services := child(root, "services")
+	for k, v := range pairs(services) {
+		if k.Value != m[1] {
+			continue
+		}
+		p.Line = k.Line
+		for k := range pairs(v) {
+			if k.Value == m[2] {
+				p.Line = k.Line
+			}
+		}
+	}
+	return p
+}
+
+// parseError is what is wrong with a file before compose sees it.
+type parseError struct {
+	line int
+	key  string
+	text string
+}
+
+func (e *parseError) Error() string { return e.text }
+
+// parse reads one document: no key twice, aliases and merges written out,
+// empty keys left away, so that what follows meets plain mappings only.
+func parse(raw []byte) (*yaml.Node, *parseError) {
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	var doc, second yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return nil, &parseError{text: "the file is empty"}
+	case err != nil:
+		e := &parseError{text: strings.TrimPrefix(err.Error(), "yaml: ")}
+		if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(e.text); m != nil {
+			e.line, _ = strconv.Atoi(m[1])
+			e.text = e.text[len(m[0]):]
+		}
+		return nil, e
+	}
+	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, &parseError{line: second.Line, text: "the file has more than one document"}
+	}
+	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, &parseError{line: 1, text: "the file is not a mapping"}
+	}
+	x := &expander{}
+	root := x.node(doc.Content[0], 0)
+	if x.err != nil {
+		return nil, x.err
+	}
+	clean(root)
+	return root, nil
+}
+
+// expander copies a tree with its aliases and merges written out.
+type expander struct {
+	count int
+	err   *parseError
+}
+
+func (x *expander) node(n *yaml.Node, depth int) *yaml.Node {
+	if x.count++; x.err != nil || x.count > maxNodes || depth > 200 {
+		if x.err == nil {
+			x.err = &parseError{line: n.Line, text: "the file unfolds to more than a compose file can hold"}
+		}
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
+	}
+	if n.Kind == yaml.AliasNode {
+		return x.node(n.Alias, depth+1)
+	}
+	out := &yaml.Node{Kind: n.Kind, Style: n.Style, Tag: n.Tag, Value: n.Value, Line: n.Line, Column: n.Column}
+	if n.Kind != yaml.MappingNode {
+		for _, c := range n.Content {
+			out.Content = append(out.Content, x.node(c, depth+1))
+		}
+		return out
+	}
+	seen := map[string]bool{}
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Tag == "!!merge" {
+			if v := x.node(v, depth+1); v.Kind == yaml.SequenceNode {
+				merged = append(merged, v.Content...)
+			} else {
+				merged = append(merged, v)
+			}
+			continue
+		}
+		k = x.node(k, depth+1)
+		if k.Kind != yaml.ScalarNode {
+			x.fail(k.Line, "", "a key must be a word")
+			return out
+		}
+		if seen[k.Value] {
+			x.fail(k.Line, k.Value, fmt.Sprintf("the key %q stands there twice", k.Value))
+			return out
+		}
+		seen[k.Value] = true
+		out.Content = append(out.Content, k, x.node(v, depth+1))
+	}
+	for _, m := range merged {
+		if m.Kind != yaml.MappingNode {
+			x.fail(n.Line, "<<", "only a mapping can be merged")
+			return out
+		}
+		for k, v := range pairs(m) {
+			if !seen[k.Value] {
+				seen[k.Value] = true
+				out.Content = append(out.Content, k, v)
+			}
+		}
+	}
+	return out
+}
+
+func (x *expander) fail(line int, key, text string) {
+	if x.err == nil {
+		x.err = &parseError{line: line, key: key, text: text}
+	}
+}
+
+// clean removes keys without a value where compose wants a mapping or a list:
+// nothing is an empty one.
+func clean(root *yaml.Node) {
+	drop(root)
+	for _, s := range pairs(child(root, "services")) {
+		drop(s)
+		drop(child(s, "healthcheck"))
+		drop(child(s, "logging"))
+		deploy := child(s, "deploy")
+		drop(deploy)
+		resources := child(deploy, "resources")
+		drop(resources)
+		drop(child(resources, "limits"))
+		drop(child(resources, "reservations"))
+	}
+}
+
+// drop removes the keys of m that have no value.
+func drop(m *yaml.Node) {
+	if m == nil || m.Kind != yaml.MappingNode {
+		return
+	}
+	keep := m.Content[:0:0]
+	for k, v := range pairs(m) {
+		if v.Kind != yaml.ScalarNode || v.Tag != "!!null" {
+			keep = append(keep, k, v)
+		}
+	}
+	m.Content = keep
+}
+
+// pairs walks a mapping in file order; anything else has none.
+func pairs(m *yaml.Node) func(func(k, v *yaml.Node) bool) {
+	return func(yield func(k, v *yaml.Node) bool) {
+		if m == nil || m.Kind != yaml.MappingNode {
+			return
+		}
+		for i := 0; i+1 < len(m.Content); i += 2 {
+			if !yield(m.Content[i], m.Content[i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// entries walks the keys of a mapping or the items of a list.
+func entries(n *yaml.Node) func(func(*yaml.Node) bool) {
+	return func(yield func(*yaml.Node) bool) {
+		if n != nil && n.Kind == yaml.SequenceNode {
+			for _, c := range n.Content {
+				if !yield(c) {
+					return
+				}
+			}
+			return
+		}
+		for k := range pairs(n) {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// child returns the value of a key, or nil.
+func child(m *yaml.Node, key string) *yaml.Node {
+	for k, v := range pairs(m) {
+		if k.Value == key {
+			return v
+		}
+	}
+	return nil
+}
+
+// truth reads a label that is a yes.
+func truth(s string) bool {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "true", "1", "yes":
+		return true
+	}
+	return false
+}
