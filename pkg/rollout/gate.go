@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -111,6 +112,9 @@ func (a *assessor) judge(e Expected) gate {
 	}
 	if !a.c.ChangedSince.IsZero() {
 		parts = append(parts, a.changed(e))
+	}
+	if len(a.c.Images) > 0 {
+		parts = append(parts, a.exactly(e))
 	}
 	if len(parts) == 0 {
 		return gate{say: no, containers: a.chosen(), image: a.imageOf(a.chosen()), expected: e, how: "nothing is expected"}
@@ -222,6 +226,25 @@ func (a *assessor) combine(e Expected, one func(Container, Expected) verdictOf, 
 	if g.say != yes {
 		g.by = ""
 	}
+	return g
+}
+
+// exactly compares the template with the references it was given, container by
+// container: whoever applied them wants to know whether they still stand there.
+func (a *assessor) exactly(e Expected) gate {
+	g := gate{say: yes, by: "image", expected: e, tagged: map[string]bool{}, how: "the images that were applied"}
+	for _, name := range slices.Sorted(maps.Keys(a.c.Images)) {
+		g.containers = append(g.containers, name)
+		c, ok := a.t.Template.Container(name)
+		if ok && c.Image == a.c.Images[name] {
+			if repo := ParseReference(c.Image).Repo; !slices.Contains(g.repos, repo) {
+				g.repos = append(g.repos, repo)
+			}
+			continue
+		}
+		g.say, g.by, g.odd = no, "", append(g.odd, name)
+	}
+	g.image = a.imageOf(g.containers)
 	return g
 }
 

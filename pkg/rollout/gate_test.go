@@ -261,6 +261,41 @@ func TestGateContainers(t *testing.T) {
 	})
 }
 
+func TestExactImages(t *testing.T) {
+	for _, r := range []struct {
+		name   string
+		images map[string]string
+		commit string
+		want   expect
+	}{
+		{"as applied", map[string]string{"web": newRef}, "", expect{outcome: Ready}},
+		{"another reference", map[string]string{"web": oldRef}, "", expect{outcome: Pending, phase: PhaseImage}},
+		{"the same image by another name", map[string]string{"web": "reg.lan/web:v9"}, "", expect{outcome: Pending, phase: PhaseImage}},
+		{"a container that is not there", map[string]string{"web": newRef, "side": "x"}, "", expect{outcome: Pending, phase: PhaseImage}},
+		{"as applied, and of the commit", map[string]string{"web": newRef}, wanted, expect{outcome: Ready}},
+		{"as applied, of another commit", map[string]string{"web": newRef}, strings.Repeat("5", 39) + "a", expect{outcome: Pending, phase: PhaseImage}},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			w := newWorld(Deployment)
+			w.cfg.Expected, w.cfg.Images = Expected{Commit: r.commit}, r.images
+			v := w.look()
+			r.want.check(t, "", v)
+			if r.commit == "" && v.Outcome == Ready && v.MatchedBy != "image" {
+				t.Errorf("matched by %q", v.MatchedBy)
+			}
+		})
+	}
+	t.Run("replaced by somebody", func(t *testing.T) {
+		w := newWorld(Deployment)
+		w.cfg.Expected, w.cfg.Images = Expected{}, map[string]string{"web": newRef}
+		w.look()
+		w.Target.Managers = []Manager{{Name: "keel", Time: noon(), Images: []string{"web"}}}
+		w.pass(time.Second).image("reg.lan/web:other").Target.Generation = 3
+		w.Target.Status.Observed = 3
+		expect{outcome: Superseded, says: "keel"}.check(t, "", w.look())
+	})
+}
+
 func TestSuperseded(t *testing.T) {
 	const newer = "abcdef1"
 	for _, r := range []struct {

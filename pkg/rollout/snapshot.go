@@ -204,6 +204,9 @@ type Config struct {
 	Match      Match
 	Key        string // annotation or label, for MatchAnnotation; "" the usual ones
 	Containers []string
+	// Images is what each container's template must say, character by character;
+	// it is for whoever wrote the template. Nil asks for nothing.
+	Images map[string]string
 	// ChangedSince gates on a restart or another digest since this instant; zero
 	// does not.
 	ChangedSince time.Time
