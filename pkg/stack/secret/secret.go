@@ -48,8 +48,7 @@ type Live map[string]Secret
 
 // Result is the Secrets that should be there.
 type Result struct {
-	Objects    []*unstructured.Unstructured // to apply; without those that stay as they are
-	Keep       []string                     // in the cluster, not to be written and not to be pruned
+	Objects    []*unstructured.Unstructured // to apply; those that stay as they are with what they hold
 	PullSecret string                       // what pods pull with; "" none
 	Tokens     []transport.Secret           // for the redactor
 	Notices    []file.Notice
@@ -135,9 +134,9 @@ func (m *maker) pull() {
 		m.miss("", "secret %s: %s: %v", name, source, err)
 		return
 	case token.IsZero():
-		if _, there := m.live[name]; there {
+		if there, ok := m.live[name]; ok {
 			m.notice(file.Info, "registry-secret-kept", r.Pos, key, "%s has no token: Secret %s stays as it is", source, name)
-			m.out.Keep = append(m.out.Keep, name)
+			m.add(name, corev1.SecretType(there.Type), there.Data, true)
 			return
 		}
 		m.miss("", "no token for the registry %s: %s is not set, and the namespace has no Secret %s", r.Server, source, name)
@@ -226,8 +225,7 @@ func (m *maker) generated() {
 		data[g.Name] = v
 	}
 	if !fresh {
-		m.out.Keep = append(m.out.Keep, name)
-		return
+		return // it is data: nothing is written that need not be
 	}
 	m.add(name, corev1.SecretTypeOpaque, data, false)
 }
