@@ -29,6 +29,7 @@ const (
 	EnvVaultCACert    = "VAULT_CACERT"
 	EnvVaultNamespace = "VAULT_NAMESPACE"
 	EnvKubeconfig     = "KUBECONFIG"
+	EnvRepoBase       = "CERC_REPO_BASE_DIR"      // where other tools check repositories out
 	EnvKubeHost       = "KUBERNETES_SERVICE_HOST" // set in a pod, as the next one is
 	EnvKubePort       = "KUBERNETES_SERVICE_PORT"
 )

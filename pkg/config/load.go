@@ -74,7 +74,9 @@ type Effective struct {
 	Vault        Vault
 	Kubeconfig   Value[[]string] // files in merge order; by default ~/.kube/config
 	Context      Value[string]
-	Forges       []Forge // of the user's file; see ForgeFor for the built-in one
+	StackRoots   Value[[]string] // where stacks are looked for by name, in order
+	RepoBase     Value[string]   // where repositories are checked out, absolute; "" when HOME is not known either
+	Forges       []Forge         // of the user's file; see ForgeFor for the built-in one
 	InsecureHTTP Value[bool]
 	Repo         Repo
 	RepoRead     bool
@@ -111,6 +113,9 @@ func Load(o Options) (*Effective, error) {
 	}
 	e.vault(o.Env)
 	if err := e.kubernetes(o); err != nil {
+		return nil, err
+	}
+	if err := e.stacks(o.Env); err != nil {
 		return nil, err
 	}
 	e.Forges = e.user.Forges
@@ -283,6 +288,27 @@ func (e *Effective) vault(env Env) {
 	if h := env.Home(); h != "" {
 		v.TokenFile, v.Helper = filepath.Join(h, ".vault-token"), filepath.Join(h, ".vault")
 	}
+}
+
+// stacks decides where stacks are found. The directory of checkouts is the one
+// the stacks' other tool uses.
+func (e *Effective) stacks(env Env) error {
+	e.StackRoots = e.user.StackRoots
+	base, err := envValue(env, EnvRepoBase, func(s string) (string, error) {
+		p, err := parsePath("", env.Home())(s)
+		if err == nil && !filepath.IsAbs(p) {
+			err = errors.New("must be an absolute path")
+		}
+		return p, err
+	})
+	if err != nil {
+		return err
+	}
+	e.RepoBase = base
+	if h := env.Home(); !base.Set && h != "" {
+		e.RepoBase.V = filepath.Join(h, "cerc")
+	}
+	return nil
 }
 
 func (e *Effective) kubernetes(o Options) error {

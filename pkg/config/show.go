@@ -32,6 +32,10 @@ func (e *Effective) Entries() []Entry {
 	l.credential("vault.token", e.Vault.Token)
 	addValue(&l, "kubernetes.kubeconfig", e.Kubeconfig, commas)
 	addValue(&l, "kubernetes.context", e.Context, plainText)
+	addValue(&l, "stacks.roots", e.StackRoots, commas)
+	base := e.RepoBase
+	base.Set = base.V != "" // the default is shown too
+	addValue(&l, "stacks.repositories", base, plainText)
 	for _, f := range e.Forges {
 		key := "forge[" + f.Host + "]."
 		kind := string(f.Kind)

@@ -48,6 +48,7 @@ type UserFile struct {
 	VaultAddress Value[*url.URL]
 	VaultDial    Value[transport.Pin]
 	Context      Value[string]
+	StackRoots   Value[[]string] // absolute
 	Forges       []Forge
 }
 
@@ -59,6 +60,7 @@ func KnownKeys() []string {
 		"woodpecker.token-vault.path", "woodpecker.token-vault.field",
 		"vault.address", "vault.dial",
 		"kubernetes.context",
+		"stacks.roots",
 		"forge[].host", "forge[].kind", "forge[].url", "forge[].dial", "forge[].ca-file",
 	}
 }
@@ -113,6 +115,11 @@ func ParseUser(path string, data []byte, home string) (*UserFile, error) {
 
 	ku := r.fields("kubernetes", top["kubernetes"].node, known("kubernetes")...)
 	u.Context = fileValue(r, ku["context"], parseWord)
+
+	st := r.fields("stacks", top["stacks"].node, known("stacks")...)
+	if f, ok := st["roots"]; ok {
+		u.StackRoots = set(r.names(f, "directories", parsePath(filepath.Dir(path), home)), r.source(f.line))
+	}
 
 	if f, ok := top["forge"]; ok {
 		for _, e := range r.list(f, "forges") {

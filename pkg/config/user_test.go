@@ -96,11 +96,11 @@ func TestUserFileBad(t *testing.T) {
 		{"unknown key", "woodpecker:\n  sever: https://a\n", `c.yaml:2: unknown key "sever" in woodpecker; nearest known key: "server"`},
 		{"underscore", "woodpecker:\n  ca_file: x\n", `c.yaml:2: unknown key "ca_file" in woodpecker; nearest known key: "ca-file"`},
 		{"unknown section", "woodpekcer: {}\n", `c.yaml:1: unknown key "woodpekcer"; nearest known key: "woodpecker"`},
-		{"nothing near", "colour: blue\n", `c.yaml:1: unknown key "colour"; known keys: woodpecker, vault, kubernetes, forge`},
+		{"nothing near", "colour: blue\n", `c.yaml:1: unknown key "colour"; known keys: woodpecker, vault, kubernetes, stacks, forge`},
 		{"wrong place", "server: https://a\n", `c.yaml:1: unknown key "server"; nearest known key: "woodpecker.server"`},
 		{"upper case", "Woodpecker: {}\n", `c.yaml:1: unknown key "Woodpecker"; nearest known key: "woodpecker"`},
-		{"long key", strings.Repeat("k", 70) + ": 1\n", `c.yaml:1: unknown key "` + strings.Repeat("k", 40) + `..."; known keys: woodpecker, vault, kubernetes, forge`},
-		{"escape in key", "\"\\e[31m\": 1\n", `c.yaml:1: unknown key "\x1b[31m"; known keys: woodpecker, vault, kubernetes, forge`},
+		{"long key", strings.Repeat("k", 70) + ": 1\n", `c.yaml:1: unknown key "` + strings.Repeat("k", 40) + `..."; known keys: woodpecker, vault, kubernetes, stacks, forge`},
+		{"escape in key", "\"\\e[31m\": 1\n", `c.yaml:1: unknown key "\x1b[31m"; known keys: woodpecker, vault, kubernetes, stacks, forge`},
 		{"token", "woodpecker:\n  token: hunter2\n", `c.yaml:2: "token"` + secrets},
 		{"vault token", "vault:\n  token: hunter2\n", `c.yaml:2: "token"` + secrets},
 		{"forge password", "forge:\n  - {host: a, password: hunter2}\n", `c.yaml:2: "password"` + secrets},
@@ -170,7 +170,7 @@ func TestUserFileBad(t *testing.T) {
 			`line 2: unknown key "sever" in woodpecker; nearest known key: "server"; ` +
 			`line 3: woodpecker.dial must be a string, not a number; put it into quotes; ` +
 			`line 5: vault.address has no scheme; write https:// before the host`},
-		{"many", strings.Repeat("x: 1\n", 30), `c.yaml has 30 problems: line 1: unknown key "x"; known keys: woodpecker, vault, kubernetes, forge` +
+		{"many", strings.Repeat("x: 1\n", 30), `c.yaml has 30 problems: line 1: unknown key "x"; known keys: woodpecker, vault, kubernetes, stacks, forge` +
 			`; line 2: key "x" is already set in line 1; line 3: key "x" is already set in line 1` +
 			`; line 4: key "x" is already set in line 1; line 5: key "x" is already set in line 1; and 25 more`},
 	}
@@ -262,8 +262,12 @@ func TestKnownKeysAreAccepted(t *testing.T) {
 		if strings.HasPrefix(key, "forge[]") {
 			text = "forge:\n  - " + strings.TrimPrefix(key, "forge[].") + ": [x]\n"
 		}
+		want := "must be a string, not a list"
+		if key == "stacks.roots" {
+			text, want = strings.Replace(text, "[x]", "{x: y}", 1), "must be a list of directories, not keys and values"
+		}
 		_, err := ParseUser("c.yaml", []byte(text), "")
-		if err == nil || strings.Contains(err.Error(), "unknown key") || !strings.Contains(err.Error(), "must be a string, not a list") {
+		if err == nil || strings.Contains(err.Error(), "unknown key") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
