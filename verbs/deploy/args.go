@@ -7,6 +7,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/rollout"
 	"homelab/pkg/ui"
+	"homelab/verbs/verb/workload"
 )
 
 // kindOf reads a kind as people type it, also in the plural; false for a word
@@ -34,26 +35,11 @@ func known(word string) bool {
 	return false
 }
 
-// ref names a workload.
-type ref struct {
-	Kind            rollout.Kind
-	Namespace, Name string
-}
-
-// String is the shortest form that parses back: NS/NAME for a Deployment,
-// else NS/KIND/NAME.
-func (r ref) String() string {
-	if r.Kind == rollout.Deployment {
-		return r.Namespace + "/" + r.Name
-	}
-	return r.Namespace + "/" + string(r.Kind) + "/" + r.Name
-}
-
 // parseTarget reads NS/NAME or NS/KIND/NAME; with a namespace given apart also
 // NAME and KIND/NAME. The error is a usage error.
-func parseTarget(arg, namespace, help string) (ref, error) {
-	no := func(format string, a ...any) (ref, error) {
-		return ref{}, fault.Usagef(help, "%s: %s", ui.Clean(arg), fmt.Sprintf(format, a...))
+func parseTarget(arg, namespace, help string) (workload.Ref, error) {
+	no := func(format string, a ...any) (workload.Ref, error) {
+		return workload.Ref{}, fault.Usagef(help, "%s: %s", ui.Clean(arg), fmt.Sprintf(format, a...))
 	}
 	parts := strings.Split(arg, "/")
 	for _, p := range parts {
@@ -61,7 +47,7 @@ func parseTarget(arg, namespace, help string) (ref, error) {
 			return no("a part of it is empty or has a space in it")
 		}
 	}
-	t := ref{Kind: rollout.Deployment, Namespace: namespace, Name: parts[len(parts)-1]}
+	t := workload.Ref{Kind: rollout.Deployment, Namespace: namespace, Name: parts[len(parts)-1]}
 	kind := ""
 	switch len(parts) {
 	case 1:
@@ -96,12 +82,12 @@ func parseTarget(arg, namespace, help string) (ref, error) {
 }
 
 // parseTargets reads all of them; a workload named twice is one.
-func parseTargets(args []string, namespace, help string) ([]ref, error) {
+func parseTargets(args []string, namespace, help string) ([]workload.Ref, error) {
 	if len(args) == 0 {
 		return nil, fault.Usagef(help, "no workload is named: NAMESPACE/[KIND/]NAME")
 	}
-	var out []ref
-	seen := map[ref]bool{}
+	var out []workload.Ref
+	seen := map[workload.Ref]bool{}
 	for _, a := range args {
 		t, err := parseTarget(a, namespace, help)
 		if err != nil {

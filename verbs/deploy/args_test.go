@@ -90,7 +90,7 @@ func TestKindFor(t *testing.T) {
 		rollout.Ready: 0, rollout.Failed: 1, rollout.Absent: 3, rollout.Denied: 4, rollout.Paused: 5,
 		rollout.Superseded: 6, rollout.Unreachable: 7, rollout.Timeout: 8, rollout.Interrupted: 130, rollout.Pending: 70,
 	} {
-		if got := kindFor(outcome, nil).Code(); got != want {
+		if got := rollout.KindOf(outcome, nil).Code(); got != want {
 			t.Errorf("%s ends with %d, not %d", outcome, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"homelab/pkg/rollout"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/workload"
 )
 
 // Landed waits until workloads run a commit that was just landed, or a newer
@@ -21,7 +22,7 @@ func Landed(ctx context.Context, d Deps, names []string, commit git.Commit, tell
 			err = context.Cause(ctx)
 		}
 		e := verb.Fault(err)
-		return &Result{Header: verb.NewFailure(waitKind, e).Header, Targets: []outcomeJSON{}}, e.Kind
+		return &Result{Header: verb.NewFailure(waitKind, e).Header, Targets: []workload.Target{}}, e.Kind
 	}
 	targets, err := parseTargets(names, "", "")
 	if err != nil {
@@ -57,17 +58,17 @@ func Landed(ctx context.Context, d Deps, names []string, commit git.Commit, tell
 		if v.Final() {
 			ended[i] = time.Since(began)
 		}
-		tell(ui.Clean(fmt.Sprintf("%s %s: %s", targets[i], word(v), v.Sentence)))
+		tell(ui.Clean(fmt.Sprintf("%s %s: %s", targets[i], workload.Word(v), v.Sentence)))
 	})
-	r := &Result{Targets: []outcomeJSON{}}
+	r := &Result{Targets: []workload.Target{}}
 	kinds := make([]fault.Kind, len(verdicts))
 	for i, v := range verdicts {
-		kinds[i] = kindFor(v.Outcome, context.Cause(bounded))
+		kinds[i] = rollout.KindOf(v.Outcome, context.Cause(bounded))
 		next := v.Next
 		if next == "" && kinds[i] != fault.OK {
 			next = ui.Command("homelab", "deploy", "wait", targets[i].String(), "--sha", string(commit), "--accept-newer")
 		}
-		r.Targets = append(r.Targets, view(conn.Context, targets[i], v, kinds[i], next, ended[i]))
+		r.Targets = append(r.Targets, workload.View(conn.Context, targets[i], v, kinds[i], next, ended[i]))
 	}
 	worst := fault.Worst(kinds...)
 	r.Header = headline(targets, r.Targets, kinds, worst)
@@ -76,7 +77,7 @@ func Landed(ctx context.Context, d Deps, names []string, commit git.Commit, tell
 }
 
 // headline is the result's own sentence: the first workload that decides.
-func headline(targets []ref, shown []outcomeJSON, kinds []fault.Kind, worst fault.Kind) ui.Header {
+func headline(targets []workload.Ref, shown []workload.Target, kinds []fault.Kind, worst fault.Kind) ui.Header {
 	h := ui.Header{Kind: waitKind}
 	for i, k := range kinds {
 		if k != worst {

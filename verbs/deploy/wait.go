@@ -13,6 +13,7 @@ import (
 	"homelab/pkg/rollout"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/workload"
 )
 
 const (
@@ -106,9 +107,11 @@ func (o *waitOptions) flags(c *cobra.Command) {
 
 // configs checks every flag and returns what is asked of each workload, before
 // anything is contacted.
-func (o *waitOptions) configs(ctx context.Context, c *cobra.Command, args []string) ([]rollout.Config, []ref, []string, *git.Repo, error) {
+func (o *waitOptions) configs(ctx context.Context, c *cobra.Command, args []string) ([]rollout.Config, []workload.Ref, []string, *git.Repo, error) {
 	help := c.CommandPath() + " --help"
-	none := func(err error) ([]rollout.Config, []ref, []string, *git.Repo, error) { return nil, nil, nil, nil, err }
+	none := func(err error) ([]rollout.Config, []workload.Ref, []string, *git.Repo, error) {
+		return nil, nil, nil, nil, err
+	}
 	if err := o.Flags.Check(c); err != nil {
 		return none(err)
 	}
@@ -202,7 +205,7 @@ func (o *waitOptions) run(c *cobra.Command, args []string) error {
 			err = context.Cause(ctx)
 		}
 		e := verb.Fault(err)
-		return verb.Finish(o.IO, &Result{Header: verb.NewFailure(waitKind, e).Header, Targets: []outcomeJSON{}}, e.Kind, e)
+		return verb.Finish(o.IO, &Result{Header: verb.NewFailure(waitKind, e).Header, Targets: []workload.Target{}}, e.Kind, e)
 	}
 	began := time.Now()
 	configs, targets, warnings, repo, err := o.configs(ctx, c, args)
@@ -224,12 +227,12 @@ func (o *waitOptions) run(c *cobra.Command, args []string) error {
 			configs[i].Deadline = conn.Cluster.Now().Add(o.Flags.Timeout - time.Since(began))
 		}
 	}
-	tell := newTeller(o.IO, targets)
+	tell := workload.NewTeller(o.IO, targets)
 	for _, w := range warnings {
-		tell.warn(w)
+		tell.Warn(w)
 	}
-	tell.begin(ctx, o.heartbeat)
-	defer tell.close()
+	tell.Begin(ctx, o.heartbeat)
+	defer tell.Close()
 	sources := rollout.Sources{Images: images}
 	if repo != nil && configs[0].Expected.Commit != "" {
 		sources.History = &history{repo: repo, commit: git.Commit(configs[0].Expected.Commit)}
@@ -238,24 +241,24 @@ func (o *waitOptions) run(c *cobra.Command, args []string) error {
 		commit := configs[0].Expected.Commit
 		sources.Pipeline = func(ctx context.Context) *rollout.PipelineFact { return o.Pipeline(ctx, commit) }
 	}
-	verdicts := rollout.Wait(ctx, conn.Cluster, configs, sources, tell.update)
+	verdicts := rollout.Wait(ctx, conn.Cluster, configs, sources, tell.Update)
 	return o.finish(ctx, c, conn, targets, verdicts, tell)
 }
 
 // finish prints what each workload came to.
-func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, targets []ref, verdicts []rollout.Verdict, tell *teller) error {
-	r := &Result{Targets: []outcomeJSON{}}
+func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, targets []workload.Ref, verdicts []rollout.Verdict, tell *workload.Teller) error {
+	r := &Result{Targets: []workload.Target{}}
 	kinds := make([]fault.Kind, len(verdicts))
 	for i, v := range verdicts {
-		kinds[i] = kindFor(v.Outcome, context.Cause(ctx))
+		kinds[i] = rollout.KindOf(v.Outcome, context.Cause(ctx))
 		next := v.Next
 		if next == "" && v.Repeat != nil {
 			next = o.resume(c, targets[i], v)
 		}
-		out := view(conn.Context, targets[i], v, kinds[i], next, tell.took(i))
+		out := workload.View(conn.Context, targets[i], v, kinds[i], next, tell.Took(i))
 		r.Targets = append(r.Targets, out)
 	}
-	tell.explain(verdicts, r.Targets)
+	tell.Explain(verdicts, r.Targets)
 	worst := fault.Worst(kinds...)
 	r.Header = headline(targets, r.Targets, kinds, worst)
 	return verb.Finish(o.IO, r, worst, nil)
@@ -263,7 +266,7 @@ func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, t
 
 // resume returns the command that waits on for one workload, with every flag
 // that was given and those that the verdict adds.
-func (o *waitOptions) resume(c *cobra.Command, t ref, v rollout.Verdict) string {
+func (o *waitOptions) resume(c *cobra.Command, t workload.Ref, v rollout.Verdict) string {
 	words := []string{"homelab", "deploy", "wait", t.String()}
 	if !o.want.shaGiven && v.Expected.Commit != "" {
 		words = append(words, "--sha", v.Expected.Commit)

@@ -1,4 +1,4 @@
-package deploy
+package workload
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"homelab/pkg/ui"
 )
 
-// teller tells how the workloads stand: as a live view of a line each, as
+// Teller tells how the workloads stand: as a live view of a line each, as
 // plain lines and as events.
-type teller struct {
+type Teller struct {
 	io      *ui.Streams
 	story   *ui.Story
-	targets []ref
+	targets []Ref
 	began   time.Time
 
 	mu       sync.Mutex
@@ -24,14 +24,17 @@ type teller struct {
 	warned   map[string]bool
 }
 
-func newTeller(io *ui.Streams, targets []ref) *teller {
-	return &teller{
+// NewTeller returns one that tells of targets, to which later calls refer by
+// their index.
+func NewTeller(io *ui.Streams, targets []Ref) *Teller {
+	return &Teller{
 		io: io, targets: targets, began: time.Now(), warned: map[string]bool{},
 		verdicts: make([]rollout.Verdict, len(targets)), ended: make([]time.Duration, len(targets)),
 	}
 }
 
-func (t *teller) begin(ctx context.Context, heartbeat time.Duration) {
+// Begin shows the view; off a terminal every heartbeat says what is open.
+func (t *Teller) Begin(ctx context.Context, heartbeat time.Duration) {
 	t.story = t.io.Story(ctx, func(_, h int, _ time.Duration) []ui.Line {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -40,14 +43,15 @@ func (t *teller) begin(ctx context.Context, heartbeat time.Duration) {
 	t.story.Heartbeat(heartbeat, t.beat)
 }
 
-func (t *teller) close() {
+// Close leaves the view's last state behind. It may be called twice.
+func (t *Teller) Close() {
 	if t.story != nil {
 		t.story.Close()
 	}
 }
 
-// warn tells a warning once.
-func (t *teller) warn(text string) {
+// Warn tells a warning once.
+func (t *Teller) Warn(text string) {
 	if t.warned[text] {
 		return
 	}
@@ -56,9 +60,9 @@ func (t *teller) warn(text string) {
 	t.io.Note(ui.L("warning: " + text))
 }
 
-// update tells a workload's new verdict. The last word of an end is the
+// Update tells a workload's new verdict. The last word of an end is the
 // result's.
-func (t *teller) update(i int, v rollout.Verdict) {
+func (t *Teller) Update(i int, v rollout.Verdict) {
 	t.mu.Lock()
 	t.verdicts[i] = v
 	if v.Final() && t.ended[i] == 0 {
@@ -66,7 +70,7 @@ func (t *teller) update(i int, v rollout.Verdict) {
 	}
 	t.mu.Unlock()
 	for _, w := range v.Warnings {
-		t.warn(t.targets[i].String() + ": " + w)
+		t.Warn(t.targets[i].String() + ": " + w)
 	}
 	t.io.Event("target", map[string]any{
 		"target": t.targets[i].String(), "verdict": v.Outcome, "phase": v.Phase, "reason": ui.Clean(v.Sentence),
@@ -75,8 +79,8 @@ func (t *teller) update(i int, v rollout.Verdict) {
 	t.story.Line(plain(t.targets[i], v))
 }
 
-// took is how long a workload's verdict took.
-func (t *teller) took(i int) time.Duration {
+// Took is how long a workload's verdict took.
+func (t *Teller) Took(i int) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended[i] > 0 {
@@ -86,7 +90,7 @@ func (t *teller) took(i int) time.Duration {
 }
 
 // beat says how every open workload stands.
-func (t *teller) beat() ui.Line {
+func (t *Teller) beat() ui.Line {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text, sep := "still waiting: ", ""
@@ -123,8 +127,8 @@ func style(o rollout.Outcome) ui.Style {
 	return ui.Plain
 }
 
-// word is an outcome as the view words it: what is open shows its phase.
-func word(v rollout.Verdict) string {
+// Word is an outcome as the view words it: what is open shows its phase.
+func Word(v rollout.Verdict) string {
 	if v.Final() {
 		return string(v.Outcome)
 	}
@@ -136,7 +140,7 @@ func word(v rollout.Verdict) string {
 
 // lines draws the view: a row per workload. If they do not fit, those that are
 // ready are counted instead of listed.
-func lines(targets []ref, verdicts []rollout.Verdict, h int) []ui.Line {
+func lines(targets []Ref, verdicts []rollout.Verdict, h int) []ui.Line {
 	var rows [][]ui.Line
 	ready := 0
 	room := max(h-2, 1)
@@ -150,7 +154,7 @@ func lines(targets []ref, verdicts []rollout.Verdict, h int) []ui.Line {
 			st = ui.Waiting
 		}
 		rows = append(rows, []ui.Line{
-			{ui.T(st, ui.Glyph(st)+" "+targets[i].String())}, {ui.T(st, word(v))}, {ui.T(ui.Plain, v.Sentence)},
+			{ui.T(st, ui.Glyph(st)+" "+targets[i].String())}, {ui.T(st, Word(v))}, {ui.T(ui.Plain, v.Sentence)},
 		})
 	}
 	out := ui.TableOf(rows)
@@ -161,14 +165,14 @@ func lines(targets []ref, verdicts []rollout.Verdict, h int) []ui.Line {
 }
 
 // plain is a verdict as one line of a pipe.
-func plain(t ref, v rollout.Verdict) ui.Line {
-	return ui.Line{ui.T(ui.Strong, t.String()+" "), ui.T(style(v.Outcome), fmt.Sprintf("%-8s", word(v))), ui.T(ui.Plain, " "+v.Sentence)}
+func plain(t Ref, v rollout.Verdict) ui.Line {
+	return ui.Line{ui.T(ui.Strong, t.String()+" "), ui.T(style(v.Outcome), fmt.Sprintf("%-8s", Word(v))), ui.T(ui.Plain, " "+v.Sentence)}
 }
 
-// explain tells, below the story, why each workload that is not ready is not:
+// Explain tells, below the story, why each workload that is not ready is not:
 // what, why, the end of its log, and the next command.
-func (t *teller) explain(verdicts []rollout.Verdict, shown []outcomeJSON) {
-	t.close()
+func (t *Teller) Explain(verdicts []rollout.Verdict, shown []Target) {
+	t.Close()
 	for i, v := range verdicts {
 		if v.Outcome == rollout.Ready || v.Outcome == rollout.Interrupted {
 			continue
