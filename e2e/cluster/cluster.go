@@ -168,6 +168,9 @@ func (c *Cluster) start(ctx context.Context, bin string) error {
 	})
 }
 
+// Kubeconfig is the administrator's; its context is called e2e.
+func (c *Cluster) Kubeconfig() string { return filepath.Join(c.dir, "admin.kubeconfig") }
+
 // URL is the API server's address.
 func (c *Cluster) URL() string { return c.url }
 

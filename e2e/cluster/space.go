@@ -79,6 +79,11 @@ var groups = map[string]string{
 	"storageclasses":                    "/apis/storage.k8s.io/v1",
 	"priorityclasses":                   "/apis/scheduling.k8s.io/v1",
 	"persistentvolumes":                 "/api/v1",
+	"services":                          "/api/v1",
+	"endpoints":                         "/api/v1",
+	"ingresses":                         "/apis/networking.k8s.io/v1",
+	"leases":                            "/apis/coordination.k8s.io/v1",
+	"horizontalpodautoscalers":          "/apis/autoscaling/v2",
 }
 
 // clusterWide are the resources that live in no namespace.

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
@@ -82,11 +83,13 @@ type Live struct {
 	Namespace *unstructured.Unstructured         // nil: missing
 	Objects   map[Ref]*unstructured.Unstructured // labelled as the deployment's, or asked for by Complete
 	Volumes   []*unstructured.Unstructured       // every PersistentVolume of the cluster, by name
-	Pods      []*unstructured.Unstructured       // of the deployment, and every pod of its namespace that mounts a claim
+	Claims    []*unstructured.Unstructured       // every PersistentVolumeClaim of the namespace
+	Pods      []*unstructured.Unstructured       // of the deployment and its Jobs
 	Scalers   []*unstructured.Unstructured       // HorizontalPodAutoscalers of the namespace
 	Classes   []*unstructured.Unstructured       // StorageClasses
 
-	asked map[Ref]bool // by Complete: absent unless in Objects
+	asked  map[Ref]bool     // absent unless in Objects
+	missed map[string]error // kinds that could not be listed
 }
 
 // Conflict is a reason not to write: exit code 9. Of a conflict with Volume,
@@ -139,9 +142,17 @@ type Plan struct {
 	prune []action // of Prune
 }
 
-// Writes counts the objects that Apply and Prune would write; 0 means that
-// neither sends anything.
-func (p *Plan) Writes() int { return len(p.steps) + len(p.prune) }
+// Writes counts the requests that Apply and Prune (or Delete) would write with;
+// 0 means that neither sends anything.
+func (p *Plan) Writes() int {
+	n := 0
+	for _, a := range slices.Concat(p.steps, p.prune) {
+		if a.Action != Awaited {
+			n++
+		}
+	}
+	return n
+}
 
 // Fate is what stop does with a volume.
 type Fate struct {
@@ -192,9 +203,8 @@ type DeleteOptions struct {
 // action is one write of a plan, and what it needs to be repeated safely.
 type action struct {
 	Step
-	object  *unstructured.Unstructured // as desired, for Created, Updated
-	live    *unstructured.Unstructured // as it was planned against
-	orphans []string                   // for Awaited: claims that no pod of the Deployment may mount any more
+	object *unstructured.Unstructured // as desired, for Created and Updated
+	uid    string                     // of what is deleted or awaited: another object of that name is left alone
 }
 
 var _ Client = (*kube.Cluster)(nil)
