@@ -88,28 +88,6 @@ func (w Wish) start(flag string) string {
 	return words + " " + flag
 }
 
-// AtCreate decides the cluster-id of a new deployment: named is the flag's,
-// fresh is used when there is none to inherit. foreign says that the cluster is
-// somebody else's: used, never deleted.
-func AtCreate(named, fresh string, all []Cluster) (id string, foreign bool, err error) {
-	if named != "" {
-		c, there := find(all, named)
-		return named, there && !c.Ours, nil
-	}
-	switch len(all) {
-	case 0:
-		return fresh, false, nil
-	case 1:
-		return all[0].Name, !all[0].Ours, nil
-	}
-	ours := names(all, func(c Cluster) bool { return c.Ours })
-	if len(ours) == 1 {
-		return ours[0], false, nil
-	}
-	return "", false, fault.Usagef("homelab deploy create --help", "several kind clusters run: %s; name one with --cluster",
-		strings.Join(names(all, func(Cluster) bool { return true }), ", "))
-}
-
 // Tenancy is what stands in the way of deleting a cluster.
 type Tenancy struct {
 	Annotated bool     // homelab made it

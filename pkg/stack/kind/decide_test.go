@@ -61,34 +61,6 @@ func TestAtStart(t *testing.T) {
 	}
 }
 
-func TestAtCreate(t *testing.T) {
-	ours, theirs := Cluster{Name: "laconic-b", Ours: true}, Cluster{Name: "dev"}
-	tests := []struct {
-		name, flag string
-		all        []Cluster
-		id         string
-		foreign    bool
-		wrong      bool
-	}{
-		{"none", "", nil, "fresh", false, false},
-		{"one of ours", "", []Cluster{ours}, "laconic-b", false, false},
-		{"one of others", "", []Cluster{theirs}, "dev", true, false},
-		{"two, one ours", "", []Cluster{theirs, ours}, "laconic-b", false, false},
-		{"two of others", "", []Cluster{theirs, {Name: "x"}}, "", false, true},
-		{"two of ours", "", []Cluster{ours, {Name: "laconic-c", Ours: true}}, "", false, true},
-		{"the flag", "dev", []Cluster{ours, theirs}, "dev", true, false},
-		{"the flag names none that runs", "new", []Cluster{ours}, "new", false, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			id, foreign, err := AtCreate(tt.flag, "fresh", tt.all)
-			if (fault.KindOf(err) == fault.Usage) != tt.wrong || id != tt.id || foreign != tt.foreign {
-				t.Errorf("got %q %v %v", id, foreign, err)
-			}
-		})
-	}
-}
-
 func TestAtStop(t *testing.T) {
 	made := Tenancy{Annotated: true, Named: true}
 	with := func(change func(*Tenancy)) Tenancy { x := made; change(&x); return x }
