@@ -570,7 +570,7 @@ func TestShowOrder(t *testing.T) {
 	want := []string{
 		"config", "woodpecker.server", "woodpecker.dial", "woodpecker.ca-file", "woodpecker.token", "woodpecker.token-vault",
 		"vault.address", "vault.dial", "vault.ca-cert", "vault.namespace", "vault.token",
-		"kubernetes.kubeconfig", "kubernetes.context",
+		"kubernetes.kubeconfig", "kubernetes.context", "stacks.roots", "stacks.repositories",
 		"forge.token.forgejo", "forge.token.gitea", "forge.token.github",
 		"proxy.https", "proxy.http", "proxy.no", "insecure-http",
 		"repository.base", "repository.remote", "repository.verify", "repository.gate", "repository.deploy", "repository.ci.workflows",
