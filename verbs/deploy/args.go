@@ -100,25 +100,3 @@ func parseTargets(args []string, namespace, help string) ([]workload.Ref, error)
 	}
 	return out, nil
 }
-
-// checkSHA refuses a --sha that cannot be one, in words that say what was
-// probably meant.
-func checkSHA(sha, help string) error {
-	switch {
-	case strings.TrimSpace(sha) == "":
-		return fault.Usagef(help, "--sha is blank").Because("a variable that is not set? the gate is never skipped silently; --no-image-gate skips it")
-	case strings.ContainsAny(sha, " \t\r\n"):
-		return fault.Usagef(help, "--sha %q has a space in it", sha)
-	case strings.ContainsAny(sha, ":"):
-		return fault.Usagef(help, "--sha %s is no commit", ui.Clean(sha)).Because("a digest belongs in --digest, an image in --image")
-	case strings.Contains(sha, "/"):
-		return fault.Usagef(help, "--sha %s is no commit", ui.Clean(sha)).Because("an image reference belongs in --image")
-	case isHex(sha) && len(sha) < 4:
-		return fault.Usagef(help, "--sha %s is too short: at least 4 digits", sha)
-	}
-	return nil
-}
-
-func isHex(s string) bool {
-	return s != "" && strings.Trim(strings.ToLower(s), "0123456789abcdef") == ""
-}

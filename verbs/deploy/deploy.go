@@ -30,6 +30,8 @@ type Deps struct {
 	// Pipeline says how the commit's CI pipeline stands; nil when no server is
 	// configured or it cannot be told.
 	Pipeline func(ctx context.Context, commit string) *rollout.PipelineFact
+	// Stacks is for the verbs that make deployment directories.
+	Stacks StackDeps
 }
 
 // Conn is a cluster that can be asked.
@@ -54,6 +56,6 @@ func New(d Deps) *cobra.Command {
 A rollout's own status speaks of counters, not of a commit. These verbs first
 need the workload's image to be the commit's, then a finished rollout of exactly
 that revision, both in one and the same observation.`)
-	c.AddCommand(newWait(d))
+	c.AddCommand(newWait(d), newInit(d), newCreate(d))
 	return c
 }

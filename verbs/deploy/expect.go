@@ -2,13 +2,13 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
 	"homelab/pkg/rollout"
 	"homelab/pkg/ui"
+	"homelab/verbs/verb/workload"
 )
 
 // expectation is what the flags say should run.
@@ -31,10 +31,7 @@ func (e expectation) resolve(ctx context.Context, repo *git.Repo, help string) (
 	case e.noGate:
 		return rollout.Expected{}, nil, nil
 	case e.shaGiven:
-		if err := checkSHA(e.sha, help); err != nil {
-			return want, nil, err
-		}
-		w, err := named(ctx, repo, e.sha, &want, help)
+		w, err := workload.Commit(ctx, repo, e.sha, &want, help)
 		if w != "" {
 			warnings = append(warnings, w)
 		}
@@ -51,48 +48,4 @@ func (e expectation) resolve(ctx context.Context, repo *git.Repo, help string) (
 	}
 	want.Commit, want.Head = string(head), true
 	return want, nil, nil
-}
-
-// named reads --sha: a commit by its digits, an expression git resolves, or
-// the text of a build.
-func named(ctx context.Context, repo *git.Repo, sha string, want *rollout.Expected, help string) (warning string, err error) {
-	if isHex(sha) && len(sha) <= 64 {
-		want.Commit, want.Typed = strings.ToLower(sha), len(sha)
-		if len(sha) < 7 {
-			warning = "--sha " + sha + " is short: a tag of another commit may begin like it"
-		}
-		if repo == nil {
-			return warning, nil
-		}
-		full, err := repo.Resolve(ctx, sha)
-		var ambiguous *git.AmbiguousError
-		switch {
-		case errors.As(err, &ambiguous):
-			return "", fault.Usagef(help, "%s", ui.Clean(err.Error())).From(err)
-		case err == nil && strings.HasPrefix(string(full), want.Commit):
-			want.Commit = string(full)
-		}
-		return warning, nil // unknown here: this is often not the application's checkout
-	}
-	if repo != nil {
-		c, err := repo.Resolve(ctx, sha)
-		var ambiguous *git.AmbiguousError
-		switch {
-		case errors.As(err, &ambiguous):
-			return "", fault.Usagef(help, "%s", ui.Clean(err.Error())).From(err)
-		case err == nil:
-			want.Commit = string(c)
-			if isTag(ctx, repo, sha) {
-				want.Build = sha // the tag's commit, or an image tagged like it
-			}
-			return "", nil
-		}
-	}
-	want.Build = sha
-	return "", nil
-}
-
-func isTag(ctx context.Context, repo *git.Repo, name string) bool {
-	_, err := repo.Resolve(ctx, "refs/tags/"+name)
-	return err == nil
 }

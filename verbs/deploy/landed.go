@@ -39,7 +39,7 @@ func Landed(ctx context.Context, d Deps, names []string, commit git.Commit, tell
 	}
 	sources := rollout.Sources{Images: images}
 	if repo, err := d.Checkout(ctx); err == nil && repo != nil {
-		sources.History = &history{repo: repo, commit: commit}
+		sources.History = &workload.History{Repo: repo, Commit: commit}
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, waitTimeout, fault.ErrTimeUp)
 	defer cancel()

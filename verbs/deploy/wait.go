@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
@@ -235,7 +236,7 @@ func (o *waitOptions) run(c *cobra.Command, args []string) error {
 	defer tell.Close()
 	sources := rollout.Sources{Images: images}
 	if repo != nil && configs[0].Expected.Commit != "" {
-		sources.History = &history{repo: repo, commit: git.Commit(configs[0].Expected.Commit)}
+		sources.History = &workload.History{Repo: repo, Commit: git.Commit(configs[0].Expected.Commit)}
 	}
 	if o.Pipeline != nil && conn.WithCI && configs[0].Expected.Commit != "" {
 		commit := configs[0].Expected.Commit
@@ -300,5 +301,12 @@ func given(c *cobra.Command) []string {
 			out = append(out, "--"+name, fl.Value.String())
 		}
 	}
+	return out
+}
+
+// flagNames lists a command's flags in their order.
+func flagNames(c *cobra.Command) []string {
+	var out []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { out = append(out, f.Name) })
 	return out
 }
