@@ -138,6 +138,7 @@ type Plan struct {
 	Fates   []Fate        `json:"-"` // of DeletePlan: what becomes of each volume
 
 	scope Scope
+	blind error    // of DeletePlan: what was to be deleted could not be read
 	steps []action // of Apply, in order
 	prune []action // of Prune
 }

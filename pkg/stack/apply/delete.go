@@ -44,6 +44,7 @@ func DeletePlan(live *Live, s Scope, o DeleteOptions) (*Plan, []Conflict) {
 		}
 	}
 	if o.Volumes {
+		p.blind = live.missed["PersistentVolume"]
 		for _, claim := range live.Claims {
 			if claim.GetLabels()[LabelApp] == s.ID {
 				add(claim)
@@ -154,6 +155,9 @@ func fates(live *Live, s Scope, o DeleteOptions) []Fate {
 // gone. When ctx's time is up first the error is a *fault.Error of kind Timeout
 // naming the objects that are left and their finalizers; else as Apply's.
 func Delete(ctx context.Context, c Client, p *Plan, o Options) error {
+	if p.blind != nil {
+		return failed(ctx, p.blind, "reading the volumes to delete")
+	}
 	w, err := newWriter(c, p.scope, o)
 	if err != nil {
 		return err

@@ -298,7 +298,7 @@ func (p *planner) judge() error {
 		default:
 			if w.change.Why = p.replaced(w); w.change.Why != "" {
 				w.do = Replaced
-				w.change.Fields = p.fields(w, w.live, w.object)
+				w.change.Fields = p.fields(w, w.live, merged(w))
 				continue
 			}
 			g.do(func() error { return p.judgeLive(w) })
@@ -318,7 +318,13 @@ func (p *planner) judge() error {
 			p.plan.Replace = append(p.plan.Replace, w.change)
 		case Deleted, Migrated, Released, Retained, Awaited:
 		default:
-			p.plan.Unchanged++
+			switch {
+			case p.released(w):
+				w.change.Why = "it is Released, its claimRef is cleared"
+				p.plan.Update = append(p.plan.Update, w.change)
+			case w.live != nil:
+				p.plan.Unchanged++
+			}
 		}
 	}
 	return nil
@@ -406,9 +412,7 @@ func (p *planner) judgeLive(w *want) error {
 	if result != nil {
 		w.change.Fields = p.fields(w, w.live, result)
 	} else {
-		merged := w.live.DeepCopy()
-		overlay(merged.Object, w.object.Object)
-		w.change.Fields = p.fields(w, w.live, merged)
+		w.change.Fields = p.fields(w, w.live, merged(w))
 	}
 	if w.moves {
 		w.change.Fields = append(w.change.Fields, leaving(w.live, w.object, p.filled(w), secret)...)
@@ -443,6 +447,13 @@ func (p *planner) filled(w *want) *unstructured.Unstructured {
 	return o
 }
 
+// merged is the live object with everything that is desired.
+func merged(w *want) *unstructured.Unstructured {
+	o := w.live.DeepCopy()
+	overlay(o.Object, w.object.Object)
+	return o
+}
+
 func overlay(to, from object) {
 	for key, v := range from {
 		if m, ok := v.(object); ok {
@@ -473,10 +484,16 @@ func (p *planner) fields(w *want, from, to *unstructured.Unstructured) []Field {
 	if w.ref.Kind != "Secret" {
 		return differences(a.Object, b.Object, false)
 	}
-	dataA, dataB := a.Object["data"], b.Object["data"]
-	delete(a.Object, "data")
-	delete(b.Object, "data")
-	return append(differences(object{"data": dataA}, object{"data": dataB}, true), differences(a.Object, b.Object, false)...)
+	// Annotations may hold the data too: kubectl keeps the whole object in one.
+	open := func(o *unstructured.Unstructured) object {
+		return object{"type": o.Object["type"], "metadata": object{"labels": at(o.Object, "metadata", "labels")}}
+	}
+	out := differences(open(a), open(b), false)
+	for _, o := range []*unstructured.Unstructured{a, b} {
+		delete(o.Object, "type")
+		unstructured.RemoveNestedField(o.Object, "metadata", "labels")
+	}
+	return append(out, differences(a.Object, b.Object, true)...)
 }
 
 // dryRun asks the server what an apply would come to.

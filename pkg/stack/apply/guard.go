@@ -146,8 +146,8 @@ func moves(live *Live, d Desired, s Scope) []move {
 			kept = nil // guardShared's business
 		}
 		switch {
-		case bound != "" && bound != wanted && (wanted != "" || hostPath(live.volume(bound)) != ""):
-			// Bound to something else than is wanted; an empty one to what a class gave.
+		case bound != "" && bound != wanted && (wanted != "" || ours(live.volume(bound), s)):
+			// An empty one is bound to what a class gave it, which is nobody's by label.
 			say("volume-moved", "the data of volume %s is in %s, and the spec looks for it in %s", volume, place(live, bound), to)
 		case wanted != "" && live.volume(wanted) != nil && ours(live.volume(wanted), s) && hostPath(live.volume(wanted)) != paths[wanted]:
 			say("volume-moved", "the data of volume %s is in %s, and the spec looks for it in %s", volume, place(live, wanted), to)

@@ -239,36 +239,33 @@ func (w *writer) retain(ctx context.Context, a action) error {
 // are. When ctx's time is up the error is a *fault.Error of kind Timeout that
 // names what is left and what holds it.
 func (w *writer) await(ctx context.Context, gone []action) error {
-	gone = slices.Clone(gone)
 	var left []string
 	err := poll.Until(ctx, poll.Exponential(100*time.Millisecond, 2*time.Second, 0), func(ctx context.Context) (poll.State, error) {
-		var still []string
+		there, err := w.present(ctx, gone)
+		if err != nil {
+			return poll.Unknown, err
+		}
 		var pods []*unstructured.Unstructured
-		for i := 0; i < len(gone); i++ {
-			a := gone[i]
-			o, err := get(ctx, w.c, a.Ref)
-			if err != nil {
-				return poll.Unknown, err
-			}
-			if o != nil && string(o.GetUID()) == a.uid {
-				still = append(still, a.Ref.String()+holders(o))
+		var names []string
+		var next []action
+		for _, a := range gone {
+			if o := there[a.Ref]; o != nil && string(o.GetUID()) == a.uid {
+				next, names = append(next, a), append(names, a.Ref.String()+holders(o))
 				continue
 			}
-			if a.Kind == "Deployment" {
-				if pods == nil {
-					if pods, err = w.pods(ctx, a.Namespace); err != nil {
-						return poll.Unknown, err
-					}
-				}
-				if names := podsOf(pods, a.Name); len(names) > 0 {
-					still = append(still, names...)
-					continue
+			if a.Kind != "Deployment" {
+				continue
+			}
+			if pods == nil {
+				if pods, err = w.list(ctx, "Pod", a.Namespace); err != nil {
+					return poll.Unknown, err
 				}
 			}
-			gone = slices.Delete(gone, i, i+1)
-			i--
+			if still := podsOf(pods, a.Name); len(still) > 0 {
+				next, names = append(next, a), append(names, still...)
+			}
 		}
-		if left = still; len(left) > 0 {
+		if gone, left = next, names; len(gone) > 0 {
 			return poll.NotYet, nil
 		}
 		return poll.Done, nil
@@ -279,6 +276,40 @@ func (w *writer) await(ctx context.Context, gone []action) error {
 	return err
 }
 
+// few is how many objects of a kind are asked for one by one.
+const few = 3
+
+// present reads those of the objects that are there.
+func (w *writer) present(ctx context.Context, actions []action) (map[Ref]*unstructured.Unstructured, error) {
+	kinds := map[string][]Ref{}
+	for _, a := range actions {
+		kinds[a.Kind+" "+a.Namespace] = append(kinds[a.Kind+" "+a.Namespace], a.Ref)
+	}
+	out := map[Ref]*unstructured.Unstructured{}
+	for _, refs := range kinds {
+		if len(refs) > few {
+			all, err := w.list(ctx, refs[0].Kind, refs[0].Namespace)
+			if err != nil {
+				return nil, err
+			}
+			for _, o := range all {
+				out[w.s.ref(o)] = o
+			}
+			continue
+		}
+		for _, r := range refs {
+			o, err := get(ctx, w.c, r)
+			if err != nil {
+				return nil, err
+			}
+			if o != nil {
+				out[r] = o
+			}
+		}
+	}
+	return out, nil
+}
+
 // holders says what keeps an object that was deleted, "" when nothing is known.
 func holders(o *unstructured.Unstructured) string {
 	if f := o.GetFinalizers(); len(f) > 0 {
@@ -287,8 +318,9 @@ func holders(o *unstructured.Unstructured) string {
 	return ""
 }
 
-func (w *writer) pods(ctx context.Context, namespace string) ([]*unstructured.Unstructured, error) {
-	k, err := kindOf("Pod")
+// list reads all objects of a kind; never nil without an error.
+func (w *writer) list(ctx context.Context, name, namespace string) ([]*unstructured.Unstructured, error) {
+	k, err := kindOf(name)
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +338,7 @@ func (w *writer) pods(ctx context.Context, namespace string) ([]*unstructured.Un
 		return err
 	})
 	if err != nil {
-		return nil, failed(ctx, err, "reading pods")
+		return nil, failed(ctx, err, "reading "+k.resource.Plural)
 	}
 	return out, nil
 }
