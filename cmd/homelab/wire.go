@@ -92,7 +92,8 @@ func (a *app) given() config.Flags {
 			return nil
 		}
 		f := a.current.Flags().Lookup(name)
-		if f == nil || !f.Changed {
+		// "deploy init" has a --config of its own, for settings of the stack.
+		if f == nil || !f.Changed || f.Value.Type() != "string" {
 			return nil
 		}
 		v := f.Value.String()

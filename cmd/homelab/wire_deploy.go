@@ -16,6 +16,7 @@ func (a *app) deployDeps() deploy.Deps {
 	return deploy.Deps{
 		IO: a.streams, Flags: a.flags, Checkout: a.checkout,
 		Cluster: a.cluster, Images: a.images, Pipeline: a.pipelineFact,
+		Stacks: a.stackDeps(),
 	}
 }
 

@@ -82,7 +82,7 @@ func libraries() map[string][]string {
 		"github.com/cenkalti/backoff":            {"pkg/poll", "pkg/transport"},
 		"github.com/goccy/go-yaml":               {"pkg/config", "pkg/stack"},
 		"go.yaml.in/yaml":                        {"pkg/stack"},
-		"github.com/compose-spec/compose-go":     {"pkg/stack/file", "pkg/stack/render"},
+		"github.com/compose-spec/compose-go":     {"pkg/stack"},
 		"github.com/tmaxmax/go-sse":              {"pkg/woodpecker"},
 		"golang.org/x/mod":                       {"pkg/woodpecker"},
 		"golang.org/x/net/idna":                  {"pkg/transport", "pkg/git"},

@@ -16,6 +16,7 @@ import (
 	"homelab/pkg/stack/render"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/workload"
 )
 
 // StackDeps is what the verbs need that make spec files and deployment
@@ -68,16 +69,16 @@ type volumeJSON struct {
 // stackResult is what deploy init and deploy create end in.
 type stackResult struct {
 	ui.Header
-	Deployment *deploymentJSON `json:"deployment,omitempty"`
-	Source     *sourceJSON     `json:"source,omitempty"`
-	Plan       *planJSON       `json:"plan,omitempty"`
-	Targets    []outcomeJSON   `json:"targets"`
-	Volumes    []volumeJSON    `json:"volumes"`
-	Edited     []string        `json:"edited,omitempty"`   // by hand; kept as FILE.bak
-	Vanished   []string        `json:"vanished,omitempty"` // keys the spec no longer has
-	Problems   []problemJSON   `json:"problems,omitempty"` // all of what is wrong; the reason tells the first few
-	Notices    []file.Notice   `json:"notices"`
-	Revision   *int            `json:"revision"`
+	Deployment *deploymentJSON   `json:"deployment,omitempty"`
+	Source     *sourceJSON       `json:"source,omitempty"`
+	Plan       *planJSON         `json:"plan,omitempty"`
+	Targets    []workload.Target `json:"targets"`
+	Volumes    []volumeJSON      `json:"volumes"`
+	Edited     []string          `json:"edited,omitempty"`   // by hand; kept as FILE.bak
+	Vanished   []string          `json:"vanished,omitempty"` // keys the spec no longer has
+	Problems   []problemJSON     `json:"problems,omitempty"` // all of what is wrong; the reason tells the first few
+	Notices    []file.Notice     `json:"notices"`
+	Revision   *int              `json:"revision"`
 
 	subject string
 }
@@ -94,7 +95,7 @@ type problemJSON struct {
 func (r *stackResult) Text(int, bool) []string { return []string{verb.Line(&r.Header, r.subject)} }
 
 func newStackResult(kind string) *stackResult {
-	return &stackResult{Header: ui.Header{Kind: kind}, Targets: []outcomeJSON{}, Volumes: []volumeJSON{}, Notices: []file.Notice{}}
+	return &stackResult{Header: ui.Header{Kind: kind}, Targets: []workload.Target{}, Volumes: []volumeJSON{}, Notices: []file.Notice{}}
 }
 
 // tell puts notices into the story, each in a line with its place.
@@ -117,7 +118,7 @@ func tell(io *ui.Streams, notices []file.Notice) {
 		if where != "" {
 			where += ": "
 		}
-		io.Note(ui.Line{Text: ui.Clean(word + ": " + where + n.Message)})
+		io.Note(ui.L(word + ": " + where + n.Message))
 	}
 }
 
@@ -146,7 +147,7 @@ func (r *stackResult) failed(io *ui.Streams, err error, next string) error {
 		}
 		if len(p.List) > 1 {
 			for _, x := range p.List {
-				io.Note(ui.Line{Text: ui.Clean(x.String())})
+				io.Note(ui.L(x.String()))
 			}
 		}
 	}
@@ -181,10 +182,10 @@ func namespaceOf(spec *file.Spec, stack string) *string {
 func volumesOf(spec *file.Spec, rendered *render.Result) []volumeJSON {
 	out := []volumeJSON{}
 	for _, v := range spec.Volumes {
-		j := volumeJSON{Name: v.Name, Spec: orNull(v.Path)}
+		j := volumeJSON{Name: v.Name, Spec: optional(v.Path)}
 		if rendered != nil {
 			if i := slices.IndexFunc(rendered.Volumes, func(x render.Volume) bool { return x.Name == v.Name }); i >= 0 {
-				j.HostPath = orNull(rendered.Volumes[i].HostPath)
+				j.HostPath = optional(rendered.Volumes[i].HostPath)
 			}
 		}
 		out = append(out, j)
@@ -209,4 +210,11 @@ func clean(notices []file.Notice) []file.Notice {
 		}
 	}
 	return out
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }

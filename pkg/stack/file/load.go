@@ -29,8 +29,11 @@ func IsDeployment(dir string) bool {
 // its files is reported at once, as *Problems; a directory without
 // deployment.yml is a *fault.Error, Usage. The compose files are read, not
 // judged.
-func Load(dir string, env Env) (*Directory, []Notice, error) {
-	shown := dir
+func Load(dir string, env Env) (*Directory, []Notice, error) { return LoadAs(dir, dir, env) }
+
+// LoadAs is Load of a directory that problems and notices call shown: one that
+// is made beside the place it will have.
+func LoadAs(dir, shown string, env Env) (*Directory, []Notice, error) {
 	if !IsDeployment(dir) {
 		return nil, nil, fault.Usagef("homelab deploy create --help", "%s is no deployment directory", shown).
 			Because("there is no " + deploymentFile + " in it; --dir names another one")
