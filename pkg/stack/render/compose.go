@@ -18,6 +18,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/interpolation"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/template"
+	"github.com/compose-spec/compose-go/v2/tree"
 	compose "github.com/compose-spec/compose-go/v2/types"
 	"go.yaml.in/yaml/v3"
 
@@ -31,9 +32,14 @@ const maxNodes = 200_000
 // load reads every pod and job file of d by itself: merging them would fuse
 // services of one name. Pods come first, each kind in the stack's order. What
 // is wrong with a file is in the collector, and the file is left out.
-func load(d *file.Directory) ([]pod, *collector) {
+func load(d *file.Directory) ([]pod, *collector) { return loadFrom(d, nil) }
+
+// loadFrom is load where the directory's files lie elsewhere: onDisk says
+// where. nil: they lie in their place.
+func loadFrom(d *file.Directory, onDisk func(string) string) ([]pod, *collector) {
 	c := &collector{}
 	l := newLoader(c, d.Env, d.Deployment.Rules)
+	l.onDisk = onDisk
 	var all []pod
 	for _, s := range d.Pods {
 		if p, ok := l.file(s, false); ok {
@@ -53,7 +59,18 @@ type composeLoader struct {
 	c     *collector
 	env   compose.Mapping
 	rules file.Rules
+	look  bool                  // everything in the file is wanted, and nothing may depend on variables being set
 	bases map[string]*yaml.Node // files that services extend, by path
+
+	onDisk func(string) string // where a path of the directory lies; nil: there
+}
+
+// place returns where a path lies.
+func (l *composeLoader) place(path string) string {
+	if l.onDisk == nil {
+		return path
+	}
+	return l.onDisk(path)
 }
 
 func newLoader(c *collector, env []file.EnvVar, rules file.Rules) *composeLoader {
@@ -93,9 +110,19 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 			l.words(node)
 		}
 		asWritten(child(node, "environment"))
+		if l.look {
+			without(node, "ports")
+		}
+		l.base(src.Path, name.Value, node)
 	}
 	if len(l.c.problems) > before {
 		return p, false
+	}
+	whole := root
+	if l.look {
+		if whole, err = parse(src.Raw); err != nil { // it was read before
+			return p, false
+		}
 	}
 	project, lerr := l.load(src, root)
 	if lerr != nil {
@@ -109,11 +136,11 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 			continue // it stood in a part that compose leaves out
 		}
 		s := service{name: name.Value, cfg: cfg, line: name.Line, keys: map[string]int{}, mounts: map[string]written{}}
-		for _, n := range l.chain(src.Path, root, name.Value, nil) {
+		for _, n := range l.chain(src.Path, whole, name.Value, nil) {
 			l.raw(&s, n)
 		}
 		s.labels = map[string]string(cfg.Labels)
-		if len(cfg.Profiles) > 0 && l.rules != file.V1 {
+		if len(cfg.Profiles) > 0 && l.rules != file.V1 && !l.look {
 			l.c.notice(file.Notice{
 				Code: "profile", Level: file.Ignored, File: src.Path, Line: s.keys["profiles"], Service: s.name, Key: "profiles",
 				Message: "the service belongs to a profile and is not deployed",
@@ -127,6 +154,30 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 		l.c.problem(Problem{File: src.Path, Key: "services", Message: "every service belongs to a profile: nothing is left to run"})
 	}
 	return p, len(l.c.problems) == before
+}
+
+// base refuses a file to extend that cannot be one: compose would read whatever
+// is there to its end, which a device does not have.
+func (l *composeLoader) base(path, service string, node *yaml.Node) {
+	f := child(child(node, "extends"), "file")
+	if f == nil {
+		return
+	}
+	name := l.text(f.Value)
+	at := name
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(filepath.Dir(path), at)
+	}
+	info, err := os.Stat(l.place(at))
+	switch {
+	case err != nil:
+		err = reason(err)
+	case !info.Mode().IsRegular() || info.Size() > configMapBudget:
+		err = errors.New("is no compose file")
+	default:
+		return
+	}
+	l.c.problem(Problem{File: path, Line: f.Line, Service: service, Key: "extends", Message: fmt.Sprintf("%s: %v", name, err)})
 }
 
 // load hands the prepared tree to compose.
@@ -143,13 +194,14 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 	if err := enc.Encode(root); err != nil {
 		return nil, err
 	}
+	dir := l.place(filepath.Dir(src.Path))
 	details := compose.ConfigDetails{
-		WorkingDir:  filepath.Dir(src.Path),
+		WorkingDir:  dir,
 		ConfigFiles: []compose.ConfigFile{{Filename: src.Path, Content: raw.Bytes()}},
 		Environment: maps.Clone(l.env),
 	}
 	//nolint:forbidigo // the library asks for a context and waits for nothing: files only
-	return loader.LoadWithContext(context.Background(), details, func(o *loader.Options) {
+	p, err = loader.LoadWithContext(context.Background(), details, func(o *loader.Options) {
 		o.SetProjectName("stack", true)
 		o.SkipConsistencyCheck = true // depends_on may name a service of a sibling file
 		o.SkipNormalization = true    // it adds networks and dependencies nobody wrote
@@ -163,12 +215,51 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 			LookupValue:     details.LookupEnv,
 			TypeCastMapping: o.Interpolate.TypeCastMapping,
 		}
+		quiet(o.Interpolate.TypeCastMapping)
 	})
+	if err != nil && dir != filepath.Dir(src.Path) {
+		err = errors.New(strings.ReplaceAll(err.Error(), dir, filepath.Dir(src.Path)))
+	}
+	return p, err
+}
+
+// quiet makes casts to a boolean take yes and no, in quotes, without a line in
+// a log of the library's own.
+func quiet(casts map[tree.Path]interpolation.Cast) {
+	for path, cast := range casts {
+		if v, err := cast("true"); err != nil || v != true {
+			continue
+		}
+		casts[path] = func(s string) (any, error) {
+			switch strings.ToLower(s) {
+			case "y", "yes", "on":
+				s = "true"
+			case "n", "no", "off":
+				s = "false"
+			}
+			return cast(s)
+		}
+	}
 }
 
 // substitute is compose's, without its log lines.
 func (l *composeLoader) substitute(s string, look template.Mapping) (string, error) {
-	return template.SubstituteWithOptions(s, look, template.WithoutLogging)
+	out, err := template.SubstituteWithOptions(s, look, template.WithoutLogging)
+	// It is set later: its name stands for it. Each round fills in one more.
+	for filled := map[string]bool{}; l.look && err != nil; {
+		missing, ok := errors.AsType[*template.MissingRequiredError](err)
+		if !ok || filled[missing.Variable] {
+			break
+		}
+		filled[missing.Variable] = true
+		out, err = template.SubstituteWithOptions(s, func(name string) (string, bool) {
+			if filled[name] {
+				return name, true
+			}
+			return look(name)
+		}, template.WithoutLogging)
+	}
+	return out, err
 }
 
 // text returns a scalar with its variables put in; what does not interpolate
@@ -214,9 +305,13 @@ func (l *composeLoader) top(p *pod, root *yaml.Node) {
 		}
 	}
 	root.Content = keep
-	for _, section := range []string{"secrets", "configs"} {
-		for name := range pairs(child(root, section)) {
+	for _, section := range []string{"secrets", "configs", "volumes", "networks"} {
+		for name, v := range pairs(child(root, section)) {
 			p.lines[section+"."+name.Value] = name.Line
+			// An old form, of which the library warns in a log of its own.
+			if e := child(v, "external"); e != nil && e.Kind == yaml.MappingNode {
+				*e = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true", Line: e.Line}
+			}
 		}
 	}
 }
@@ -292,7 +387,7 @@ func (l *composeLoader) chain(path string, root *yaml.Node, name string, seen []
 		path = from
 		if _, ok := l.bases[path]; !ok {
 			l.bases[path] = nil
-			if raw, err := os.ReadFile(filepath.Clean(path)); err == nil {
+			if raw, err := os.ReadFile(l.place(filepath.Clean(path))); err == nil { //nolint:gosec // G304: the file's meaning; compose has read it
 				if other, err := parse(raw); err == nil {
 					l.bases[path] = other
 				}
@@ -313,6 +408,16 @@ func (l *composeLoader) raw(s *service, node *yaml.Node) {
 				name, _, _ := strings.Cut(l.text(name.Value), "=")
 				if !slices.Contains(s.env, name) {
 					s.env = append(s.env, name)
+				}
+			}
+		case "extends":
+			if f := child(v, "file"); f != nil && !slices.Contains(s.extends, f.Value) {
+				s.extends = append(s.extends, f.Value)
+			}
+		case "ports":
+			for e := range entries(v) {
+				if text := portText(e); text != "" && !slices.Contains(s.ports, text) {
+					s.ports = append(s.ports, text)
 				}
 			}
 		case "volumes":
@@ -341,6 +446,31 @@ func (l *composeLoader) raw(s *service, node *yaml.Node) {
 			}
 		}
 	}
+}
+
+// portText returns one entry of ports as a string: as written, or what the long
+// form says.
+func portText(e *yaml.Node) string {
+	if e.Kind != yaml.MappingNode {
+		return e.Value
+	}
+	get := func(key string) string {
+		if n := child(e, key); n != nil {
+			return n.Value
+		}
+		return ""
+	}
+	text := get("target")
+	if h := get("published"); h != "" {
+		text = h + ":" + text
+		if ip := get("host_ip"); ip != "" {
+			text = ip + ":" + text
+		}
+	}
+	if p := get("protocol"); p != "" && p != "tcp" {
+		text += "/" + p
+	}
+	return text
 }
 
 // written reads how one entry of volumes is written.
@@ -451,6 +581,9 @@ func (x *expander) node(n *yaml.Node, depth int) *yaml.Node {
 		return x.node(n.Alias, depth+1)
 	}
 	out := &yaml.Node{Kind: n.Kind, Style: n.Style, Tag: n.Tag, Value: n.Value, Line: n.Line, Column: n.Column}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		out.Value = "null" // inside {} nothing would be written as an empty text
+	}
 	if n.Kind != yaml.MappingNode {
 		for _, c := range n.Content {
 			out.Content = append(out.Content, x.node(c, depth+1))
@@ -531,6 +664,16 @@ func drop(m *yaml.Node) {
 		}
 	}
 	m.Content = keep
+}
+
+// without removes a key.
+func without(m *yaml.Node, key string) {
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			m.Content = slices.Delete(m.Content, i, i+2)
+			return
+		}
+	}
 }
 
 // pairs walks a mapping in file order; anything else has none.

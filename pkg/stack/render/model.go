@@ -11,7 +11,21 @@ import (
 // Options are what a command line adds to the files.
 type Options struct {
 	Images map[string]string // container -> image reference; wins over image-overrides
+
+	Machine Machine // the files that ship with the stack are read from here
+	Stage   string  // where the files of the directory lie while it is being made; "" in its place
+	Missing Missing // what a bind source that does not exist means
 }
+
+// Missing says what a bind source that does not exist means.
+type Missing int
+
+// The meanings. Hooks of create may write a source, so it is judged after them.
+const (
+	MissingRefused Missing = iota // it is a mistake
+	MissingWarned                 // under V1 a warning, else a mistake
+	MissingLater                  // nothing yet
+)
 
 // Facts is what only the cluster knows. The zero value is a cluster of which
 // nothing is known: it renders all the same.
@@ -35,7 +49,8 @@ type Result struct {
 	Workloads []Workload                   // the Deployments, in the stack's order
 	Jobs      []Job
 	Volumes   []Volume
-	Mounts    []Mount // what the kind node must have mounted for these volumes
+	Mounts    []Mount    // what the kind node must have mounted for these volumes
+	HostPorts []HostPort // what the kind node must pass on, besides 80 and 443
 	Notices   []file.Notice
 }
 
@@ -72,7 +87,9 @@ type Volume struct {
 // Mount is one extraMount of the kind node.
 type Mount struct {
 	HostPath, ContainerPath string
-	Umbrella                bool // the kind-mount-root
+	Umbrella                bool   // the kind-mount-root
+	Role                    string // of the node; "" means control-plane
+	Node                    int    // which of that role's nodes, from 0
 }
 
 // pod is a pod file, loaded.
@@ -99,6 +116,9 @@ type service struct {
 	mounts map[string]written // target of a volumes entry -> how it is written
 	labels map[string]string  // labels, of either form
 	res    rawResources       // deploy.resources as written, variables put in
+	ports  []string           // ports as written, without variables put in
+
+	extends []string // files it extends services of, as written
 }
 
 // written is what compose fills in and the file may not have said.

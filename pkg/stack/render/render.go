@@ -1,6 +1,8 @@
 package render
 
 import (
+	"iter"
+
 	"homelab/pkg/stack/file"
 )
 
@@ -13,6 +15,11 @@ type renderer struct {
 	pods   []pod
 	jobs   []pod
 	result *Result
+	memory map[string]map[string]string // pod and container -> field -> amount as text
+
+	root    string       // kind-mount-root, cleaned; "" none: set by volumes
+	storage storage      // set by volumes
+	ca      certificates // set by network
 }
 
 // v2 reports which rules hold.
@@ -24,8 +31,9 @@ func (r *renderer) id() string { return r.d.Deployment.ID }
 // Render returns what a directory comes to. The error is *Problems, all of
 // them at once.
 func Render(d *file.Directory, o Options, f Facts) (*Result, error) {
-	loaded, c := load(d)
-	r := &renderer{d: d, o: o, f: f, c: c, result: &Result{}}
+	r := &renderer{d: d, o: o, f: f, result: &Result{}}
+	loaded, c := loadFrom(d, r.onDisk)
+	r.c = c
 	for _, p := range loaded {
 		if p.job {
 			r.jobs = append(r.jobs, p)
@@ -36,11 +44,45 @@ func Render(d *file.Directory, o Options, f Facts) (*Result, error) {
 	if err := c.err(); err != nil {
 		return nil, err
 	}
+	r.unique()
+	after := r.depend()
+	r.unknownContainers()
 	r.volumes()
 	r.network()
+	r.credentials()
+	r.workloads(after)
+	r.validate()
 	if err := c.err(); err != nil {
 		return nil, err
 	}
+	r.sort()
 	r.result.Notices = c.notices
 	return r.result, nil
+}
+
+// read reads a file of the directory.
+func (r *renderer) read(path string) ([]byte, error) {
+	path = r.onDisk(path)
+	switch info, err := r.o.Machine.files().Stat(path); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, refusef("it is %s", fileKind(info.Mode()))
+	case info.Size() > configMapBudget:
+		return nil, refusef("it holds %d bytes, more than any object can", info.Size())
+	}
+	return r.o.Machine.files().ReadFile(path)
+}
+
+// each walks the pods, then the jobs, each in the stack's order.
+func (r *renderer) each() iter.Seq[*pod] {
+	return func(yield func(*pod) bool) {
+		for _, list := range [][]pod{r.pods, r.jobs} {
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -1,0 +1,77 @@
+package render
+
+import (
+	"fmt"
+	"math/big"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"homelab/pkg/stack/file"
+)
+
+// size reads an amount of memory or storage and writes it as the rules do.
+//
+// V1 reads K, KB and Ki alike as decimal, only KiB as binary, and writes whole
+// decimal megabytes (what is less than one, as it is). V2 reads Ki and KiB as
+// binary, the rest as decimal, and writes the amount itself. A bare number is
+// bytes. Letters may be of either case. "" and 0 are no amount: "".
+func size(q file.Quantity, rules file.Rules) (string, error) {
+	text := strings.TrimSpace(string(q))
+	if text == "" {
+		return "", nil
+	}
+	m := regexp.MustCompile(`^(?i)([0-9]{1,18}(?:\.[0-9]{0,9})?) *([kmgtp]?)(i?)(b|bytes?)?$`).FindStringSubmatch(text)
+	if m == nil || m[2] == "" && m[3] != "" {
+		return "", fmt.Errorf("%q is no size: write a number and one of K, M, G, T, P, Ki, Mi, Gi, Ti, Pi", text)
+	}
+	binary := m[3] != "" && (rules != file.V1 || m[4] != "")
+	n, ok := new(big.Rat).SetString(strings.TrimSuffix(m[1], "."))
+	if !ok {
+		return "", fmt.Errorf("%q is no size", text)
+	}
+	base := big.NewInt(1000)
+	if binary {
+		base = big.NewInt(1024)
+	}
+	if m[2] != "" {
+		power := int64(strings.Index("kmgtp", strings.ToLower(m[2])) + 1)
+		n.Mul(n, new(big.Rat).SetInt(new(big.Int).Exp(base, big.NewInt(power), nil)))
+	}
+	whole := new(big.Int).Quo(n.Num(), n.Denom())
+	if !whole.IsInt64() {
+		return "", fmt.Errorf("%q is more than any machine has", text)
+	}
+	bytes := whole.Int64()
+	const megabyte = 1000 * 1000
+	switch {
+	case bytes == 0:
+		return "", nil
+	case rules == file.V1 && bytes >= megabyte:
+		return fmt.Sprintf("%dM", bytes/megabyte), nil // 5000M, not 5G
+	case binary:
+		return resource.NewQuantity(bytes, resource.BinarySI).String(), nil
+	default:
+		return resource.NewQuantity(bytes, resource.DecimalSI).String(), nil
+	}
+}
+
+// cpus reads a number of processors. "" and 0 are none: "".
+func cpus(q file.Quantity) (string, error) {
+	text := strings.TrimSpace(string(q))
+	if text == "" {
+		return "", nil
+	}
+	if !regexp.MustCompile(`^([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,12}m)$`).MatchString(text) {
+		return "", fmt.Errorf("%q is no number of processors", text)
+	}
+	v, err := resource.ParseQuantity(strings.TrimSuffix(text, "."))
+	if err != nil {
+		return "", fmt.Errorf("%q is no number of processors", text)
+	}
+	if v.IsZero() {
+		return "", nil
+	}
+	return v.String(), nil
+}
