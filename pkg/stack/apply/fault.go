@@ -26,7 +26,11 @@ func failed(ctx context.Context, err error, what string) error {
 	kind, next := fault.Failed, ""
 	s, answered := errors.AsType[*kube.StatusError](err)
 	why := err.Error()
-	if answered {
+	if u, ok := errors.AsType[*kube.UnreachableError](err); ok {
+		why = u.Error() // without client-go's wrapping
+	} else if p, ok := errors.AsType[*kube.PluginError](err); ok {
+		why = p.Error()
+	} else if answered {
 		why = s.Message
 	}
 	switch {
