@@ -1,0 +1,133 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"slices"
+)
+
+// NodeMount is one mount of a running kind node. A node without mounts is told
+// with an empty ContainerPath, so that it is known to be there.
+type NodeMount struct {
+	Node          string // the container's name
+	Role          string // "control-plane" or "worker"; "" means control-plane
+	HostPath      string // the source; the volume's name when it is no bind mount
+	ContainerPath string
+	Bind          bool
+}
+
+// Mismatch is a mount a running cluster does not have as a directory needs it.
+type Mismatch struct {
+	Mount  Mount
+	Node   string // "" when there is no such node
+	Actual string // what is mounted there; "" nothing
+}
+
+// NotMounted stands where a mismatch has nothing mounted at its path.
+const NotMounted = "NOT MOUNTED"
+
+// String tells a mismatch in one line: path, expected, actual.
+func (m Mismatch) String() string {
+	actual := cmp.Or(m.Actual, NotMounted)
+	line := fmt.Sprintf("%s: expected %s, actual %s", m.Mount.ContainerPath, m.Mount.HostPath, actual)
+	switch {
+	case m.Node == "":
+		return fmt.Sprintf("%s (the cluster has no such %s node)", line, m.Mount.role())
+	case m.Mount.role() == ControlPlane && m.Mount.Node == 0:
+		return line
+	default:
+		return fmt.Sprintf("%s (node %s)", line, m.Node)
+	}
+}
+
+func (m Mount) role() string { return cmp.Or(m.Role, ControlPlane) }
+
+// The roles of kind nodes.
+const (
+	ControlPlane = "control-plane"
+	Worker       = "worker"
+)
+
+// legacyBindMount matches the mounts that old kind configurations hold for
+// compose binds. Nothing mounts them any more.
+const legacyBindMount = "/mnt/host-path-"
+
+// Required returns the mounts of want that a running cluster must have: without
+// those of compose binds, which are ConfigMaps now.
+func Required(want []Mount) []Mount {
+	return slices.DeleteFunc(slices.Clone(want), func(m Mount) bool {
+		return len(m.ContainerPath) >= len(legacyBindMount) && m.ContainerPath[:len(legacyBindMount)] == legacyBindMount
+	})
+}
+
+// CompareMounts returns what the nodes of a running cluster lack: each wanted
+// mount must be a bind mount, of the node in that role, from exactly that
+// source. kind sets them when it creates a cluster and never again, so nothing
+// but a matching mount keeps data out of the node. A mount below another one
+// counts as itself only: an umbrella does not stand in for it, because the data
+// would lie elsewhere on the host. The result is in the order of want.
+func CompareMounts(want []Mount, live []NodeMount) []Mismatch {
+	nodes := map[string][]string{}
+	at := map[string]map[string]NodeMount{}
+	for _, l := range live {
+		role := cmp.Or(l.Role, ControlPlane)
+		if at[l.Node] == nil {
+			at[l.Node] = map[string]NodeMount{}
+			nodes[role] = append(nodes[role], l.Node)
+		}
+		if l.ContainerPath != "" {
+			at[l.Node][filepath.Clean(l.ContainerPath)] = l
+		}
+	}
+	for _, names := range nodes {
+		// kind counts NAME-worker, NAME-worker2 … NAME-worker10.
+		slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	}
+	var out []Mismatch
+	for _, w := range Required(want) {
+		names := nodes[w.role()]
+		if w.Node >= len(names) {
+			out = append(out, Mismatch{Mount: w})
+			continue
+		}
+		node := names[w.Node]
+		l, ok := at[node][filepath.Clean(w.ContainerPath)]
+		switch {
+		case !ok:
+			out = append(out, Mismatch{Mount: w, Node: node})
+		case !l.Bind:
+			out = append(out, Mismatch{Mount: w, Node: node, Actual: "volume " + l.HostPath})
+		case filepath.Clean(l.HostPath) != filepath.Clean(w.HostPath):
+			out = append(out, Mismatch{Mount: w, Node: node, Actual: l.HostPath})
+		}
+	}
+	return out
+}
+
+// LiveRoot returns what a running cluster has mounted at /mnt of its control
+// plane: the kind-mount-root its deployments must agree on.
+func LiveRoot(live []NodeMount) (string, bool) {
+	for _, l := range live {
+		if l.Bind && cmp.Or(l.Role, ControlPlane) == ControlPlane && filepath.Clean(l.ContainerPath) == nodeRoot {
+			return l.HostPath, true
+		}
+	}
+	return "", false
+}
+
+// MountFix tells what to do about mounts that do not fit, in sentences.
+func MountFix(live []NodeMount) []string {
+	if root, ok := LiveRoot(live); ok {
+		return []string{
+			fmt.Sprintf("this cluster has %s at %s: write kind-mount-root: %s into the spec and give every volume a path below it", root, nodeRoot, root),
+			"a new directory below it is visible to the cluster at once, without creating it anew",
+		}
+	}
+	return []string{
+		"kind mounts host directories only when it creates a cluster, so this one must be created anew",
+		"back up what `homelab deployment volumes --cluster` shows as node-local: it goes with the cluster",
+		"set one kind-mount-root in the spec of every deployment of this cluster, with the volumes below it",
+		"stop all of them, delete the cluster, start them again, restore what was backed up",
+	}
+}
