@@ -19,6 +19,7 @@ import (
 	"homelab/verbs/ci"
 	configverbs "homelab/verbs/config"
 	"homelab/verbs/deploy"
+	"homelab/verbs/deployment"
 	"homelab/verbs/doctor"
 	"homelab/verbs/verb"
 	"homelab/verbs/work"
@@ -149,6 +150,7 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.AddCommand(
 		ci.New(a.ciDeps()),
 		deploy.New(a.deployDeps()),
+		deployment.New(a.deploymentDeps()),
 		configverbs.New(a.configDeps()),
 		work.New(a.workDeps()),
 		doctor.New(a.doctorDeps()),

@@ -35,6 +35,7 @@ const serviceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 type Options struct {
 	Kubeconfig []string // files, merged in this order, the first to set a value wins; missing ones are skipped
 	Explicit   bool     // the user named the file: it has to exist, and there is no falling back
+	Content    []byte   // the text of a kubeconfig, instead of files
 	InCluster  ServiceAccount
 	Context    string // "" is the files' current-context
 	Namespace  string // "" is the context's
@@ -132,6 +133,9 @@ func load(o Options) (cfg *rest.Config, context, namespace string, err error) {
 		}
 	}
 	raw, err := rules.Load()
+	if o.Content != nil {
+		raw, err = clientcmd.Load(o.Content)
+	}
 	if err != nil {
 		return nil, "", "", fault.Usagef("kubectl config view", "kubeconfig is invalid").Because(oneLine(err.Error())).From(err)
 	}
@@ -171,6 +175,18 @@ func load(o Options) (cfg *rest.Config, context, namespace string, err error) {
 		return nil, "", "", invalid(context, err)
 	}
 	return cfg, context, chosen.Namespace, nil
+}
+
+// HasContext says whether the configuration of o has a context of that name.
+// One that cannot be read has none.
+func HasContext(o Options, name string) bool {
+	quiet()
+	raw, err := (&clientcmd.ClientConfigLoadingRules{Precedence: o.Kubeconfig}).Load()
+	if err != nil {
+		return false
+	}
+	_, ok := raw.Contexts[name]
+	return ok
 }
 
 // serviceAccount is the configuration of a pod. The token is read anew every

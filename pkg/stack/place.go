@@ -50,3 +50,21 @@ func onHost(nodes []kind.Node, at string) (string, bool) {
 	}
 	return host, best != ""
 }
+
+// running returns the image IDs of a pod's running containers, by name.
+func running(pod *unstructured.Unstructured) map[string]string {
+	out := map[string]string{}
+	list, _, _ := unstructured.NestedSlice(pod.Object, "status", "containerStatuses") //nolint:errcheck // a foreign shape has none
+	for _, c := range list {
+		m, ok := c.(map[string]any)
+		if !ok {
+			continue
+		}
+		name, _ := m["name"].(string)
+		id, _ := m["imageID"].(string)
+		if name != "" && id != "" {
+			out[name] = id
+		}
+	}
+	return out
+}

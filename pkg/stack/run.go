@@ -24,6 +24,7 @@ type run struct {
 	d       *file.Directory
 	told    []file.Notice // by the files alone
 	rules   *render.Result
+	machine render.Machine
 	c       Cluster
 	scope   apply.Scope
 	live    *apply.Live
@@ -34,9 +35,13 @@ type run struct {
 	closers []func()
 }
 
+func (w *World) run(o Options) *run {
+	return &run{w: w, o: o, out: &Outcome{}, machine: render.Machine{Home: w.Files.Home, WorkDir: w.Files.WorkDir}}
+}
+
 // open judges every file of a deployment directory. Nothing is contacted.
 func (w *World) open(o Options) (*run, error) {
-	r := &run{w: w, o: o, out: &Outcome{}}
+	r := w.run(o)
 	d, notices, err := file.Load(o.Dir, w.Files)
 	if err != nil {
 		return r, err
@@ -81,7 +86,7 @@ func (r *run) identify() {
 // render turns the files into objects, given what is known of the cluster.
 func (r *run) render(f render.Facts) (*render.Result, error) {
 	f.PullSecret = secret.PullSecret(r.d)
-	out, err := render.Render(r.d, render.Options{Images: r.o.Images}, f)
+	out, err := render.Render(r.d, render.Options{Images: r.o.Images, Machine: r.machine}, f)
 	if p, ok := err.(*render.Problems); ok { //nolint:errorlint // Render documents its type
 		return nil, p.Fault("the deployment in "+r.o.Dir+" cannot be rendered", "")
 	}
@@ -135,23 +140,10 @@ func Place(n file.Notice) string {
 // lock takes the directory's lock and settles what an earlier run left. Files
 // that were being replaced when it was cut off are read again.
 func (r *run) lock(ctx context.Context) error {
-	held, err := directory.Lock(ctx, r.d.Path, r.o.Verb, func(h directory.Holder) { r.w.Tell.Line("waiting for " + h.String()) })
-	if err != nil {
+	if err := r.settled(ctx); err != nil {
 		return err
 	}
-	r.closers = append(r.closers, held.Release)
-	r.journal = directory.OpenJournal(r.d.Path)
-	left, err := directory.Settle(r.d.Path)
-	if err != nil {
-		return err
-	}
-	if err := r.reopen(); err != nil {
-		return err
-	}
-	if left == nil {
-		return nil
-	}
-	return r.settle(ctx, *left)
+	return r.reopen()
 }
 
 // reopen reads the files again: while the lock was waited for, or an

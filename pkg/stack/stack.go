@@ -73,11 +73,11 @@ type World struct {
 // Story is told what happens as it happens. Its methods may be called from
 // several goroutines.
 type Story interface {
-	Stage(name string)                        // "[2/4]" and its like are the listener's
-	Line(text string)                         // one thing that was done
-	Notice(n file.Notice)                     // each once
-	Rollout(targets []string)                 // a wait begins, for these workloads
-	Progress(workload int, v rollout.Verdict) // of that wait
+	Stage(name string)                              // "[2/4]" and its like are the listener's
+	Line(text string)                               // one thing that was done
+	Notice(n file.Notice)                           // each once
+	Rollout(namespace string, deployments []string) // a wait for these begins
+	Progress(workload int, v rollout.Verdict)       // of that wait
 }
 
 // Options are what every verb that writes can be told.

@@ -79,23 +79,35 @@ func (w *World) Diff(ctx context.Context, o Options) (*Outcome, error) {
 	return r.out, nil
 }
 
-// up is what start, update and restart share once the cluster is reached.
+// up is what start and update share once the cluster is reached.
 func (r *run) up(ctx context.Context, install bool) error {
-	if err := r.read(ctx); err != nil {
-		return err
-	}
-	controller, err := r.controller(ctx, install)
+	c, err := r.prepare(ctx, install)
 	if err != nil {
 		return err
 	}
+	return r.perform(ctx, c)
+}
+
+// prepare reads the cluster, asks every guard and makes the plan. Nothing is
+// written.
+func (r *run) prepare(ctx context.Context, install bool) (controller, error) {
+	if err := r.read(ctx); err != nil {
+		return controller{}, err
+	}
+	c, err := r.controller(ctx, install)
+	if err != nil {
+		return c, err
+	}
 	if err := r.mounts(ctx); err != nil {
-		return err
+		return c, err
 	}
-	if err := r.aim(ctx); err != nil {
-		return err
-	}
+	return c, r.aim(ctx)
+}
+
+// perform does what prepare has planned, and sees it up.
+func (r *run) perform(ctx context.Context, c controller) error {
 	if !r.o.DryRun {
-		if err := controller.install(ctx); err != nil {
+		if err := c.install(ctx); err != nil {
 			return err
 		}
 		if err := r.loadImages(ctx); err != nil {
@@ -220,9 +232,17 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	want := r.rules.Mounts
 	if raw, err := os.ReadFile(filepath.Join(r.d.Path, "kind-config.yml")); err == nil {
-		// The file decides: people put other nodes and mounts into it.
-		if want, err = render.ParseKindConfig(raw); err != nil {
+		// People put other nodes and mounts into it; they count as well.
+		asked, err := render.ParseKindConfig(raw)
+		if err != nil {
 			return fault.New(fault.Usage, "kind-config.yml cannot be read", "").Because(err.Error()).From(err)
+		}
+		for _, m := range asked {
+			if !slices.ContainsFunc(want, func(x render.Mount) bool {
+				return x.ContainerPath == m.ContainerPath && x.Role == m.Role && x.Node == m.Node
+			}) {
+				want = append(slices.Clip(want), m)
+			}
 		}
 	}
 	if want = render.Required(want); len(want) == 0 {

@@ -154,7 +154,7 @@ func (r *run) watch(ctx context.Context, deadline time.Time) ([]Target, []JobEnd
 	if r.o.Expected.Commit != "" && r.w.History != nil {
 		sources.History = r.w.History(ctx, r.o.Expected.Commit)
 	}
-	r.w.Tell.Rollout(names)
+	r.w.Tell.Rollout(r.scope.Namespace, names)
 	began := r.w.Now()
 	took := make([]time.Duration, len(configs))
 	jobs := r.followJobs(ctx)

@@ -45,10 +45,16 @@ type Options struct {
 	// Render judges what the files come to; nil is render.Render.
 	Render func(*file.Directory, render.Options, render.Facts) (*render.Result, error)
 	// Judge may refuse what would only be told; nil refuses nothing.
-	Judge   func([]file.Notice) error
-	Waiting func(Holder) // told who has the lock; may be nil
-	Now     time.Time
-	Random  io.Reader
+	Judge func([]file.Notice) error
+	// Guard is asked by an update, once all is judged and before anything is
+	// replaced; an error leaves everything as it is. The directory is as it will
+	// be; what renders it reads its files through machine. Nil asks nobody.
+	Guard    func(d *file.Directory, machine render.Machine) error
+	StackDir string       // where the stack is; "" where the spec's reference leads
+	Locked   bool         // the caller holds the lock, and has settled the journal
+	Waiting  func(Holder) // told who has the lock; may be nil
+	Now      time.Time
+	Random   io.Reader
 
 	disk disk
 }
@@ -93,7 +99,7 @@ func Create(ctx context.Context, o Options) (*Outcome, error) {
 			return nil, fault.Usagef("", "%s cannot be read", o.Dir).Because(reason(err)).From(err)
 		}
 		out.Dir = dir
-		if !o.DryRun {
+		if !o.DryRun && !o.Locked {
 			held, err := Lock(ctx, dir, o.Verb, o.Waiting)
 			if err != nil {
 				return nil, err
@@ -155,6 +161,8 @@ type maker struct {
 	tree  *tree
 	rules file.Rules
 	dep   file.Deployment
+
+	machine render.Machine // through which the directory is seen as it will be
 }
 
 // read reads and judges all sources.
@@ -193,7 +201,7 @@ func (m *maker) read() error {
 	m.spec = spec
 	var hooks []string
 	if spec.Stack != "" {
-		stack, notices, err := o.Env.LoadStack(spec.Stack)
+		stack, notices, err := o.Env.LoadStack(cmp.Or(o.StackDir, spec.Stack))
 		m.out.Notices = append(m.out.Notices, notices...)
 		errs = append(errs, asProblem(err, o.SpecFile))
 		if err == nil {
@@ -451,9 +459,10 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 	move(dir.Pods)
 	move(dir.Jobs)
 	m.out.Directory = dir
-	got, err := m.o.Render(dir, render.Options{Missing: render.MissingWarned, Machine: render.Machine{
+	m.machine = render.Machine{
 		Home: m.o.Env.Home, WorkDir: m.o.Env.WorkDir, Files: overlay{dir: m.dir, stage: staged, gone: gone},
-	}}, render.Facts{})
+	}
+	got, err := m.o.Render(dir, render.Options{Missing: render.MissingWarned, Machine: m.machine}, render.Facts{})
 	if err != nil {
 		return rendered(err)
 	}
@@ -569,6 +578,11 @@ func (m *maker) update() error {
 	}
 	m.out.Directory.Hashes = state.Hashes
 	changes, hashes := m.compare(state.Hashes, retired)
+	if m.o.Guard != nil {
+		if err := m.o.Guard(m.out.Directory, judged.machine); err != nil {
+			return err
+		}
+	}
 	if m.o.DryRun {
 		return nil
 	}

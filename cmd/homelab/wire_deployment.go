@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"homelab/pkg/config"
+	"homelab/pkg/git"
+	"homelab/pkg/kube"
+	"homelab/pkg/registry"
+	"homelab/pkg/rollout"
+	"homelab/pkg/stack"
+	"homelab/pkg/stack/kind"
+	"homelab/pkg/stack/secret"
+	"homelab/verbs/deployment"
+	"homelab/verbs/verb/workload"
+)
+
+func (a *app) deploymentDeps() deployment.Deps {
+	return deployment.Deps{
+		IO: a.streams, Flags: a.flags, World: a.world, Checkout: a.checkout,
+		WithCI: func(ctx context.Context) bool {
+			e, err := a.config(ctx)
+			return err == nil && e.Server.Set && e.MissingToken() == nil
+		},
+	}
+}
+
+// world joins what the workflows of a deployment stand on.
+func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error) {
+	e, err := a.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, err := a.stackEnv(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return &stack.World{
+		Connect: func(ctx context.Context, x stack.Access) (stack.Cluster, func(), error) { return a.reach(ctx, e, x) },
+		HasContext: func(name string) bool {
+			return kube.HasContext(kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set}, name)
+		},
+		Engine: &kind.Engine{Dir: files.WorkDir, Env: a.env.Child(), Log: a.streams.Verbosef},
+		Secrets: secret.Source{
+			Env: a.env.Lookup, Home: files.Home, Rand: rand.Reader,
+			Read: func(path string) ([]byte, fs.FileMode, error) {
+				st, err := os.Stat(path)
+				if err != nil {
+					return nil, 0, err
+				}
+				raw, err := os.ReadFile(path) //nolint:gosec // the spec names it
+				return raw, st.Mode(), err
+			},
+		},
+		Images: func(context.Context, stack.Cluster, string) (rollout.Images, error) {
+			return &images{
+				options: registry.Options{UserAgent: a.userAgent(), Proxy: e.Proxy, Log: a.log()},
+				clients: map[string]*registry.Client{},
+			}, nil
+		},
+		History: func(ctx context.Context, commit string) rollout.History {
+			repo, err := a.checkout(ctx)
+			if err != nil || repo == nil {
+				return nil
+			}
+			return &workload.History{Repo: repo, Commit: git.Commit(commit)}
+		},
+		Files: files, Git: a.env.Child(), Holder: fmt.Sprintf("%s/%d", host, os.Getpid()),
+		Redact: func(r secret.Result) {
+			for _, t := range r.Tokens {
+				a.redact.Add(t)
+			}
+		},
+		Tell: tell, Now: time.Now,
+	}, nil
+}
+
+// reach connects to a deployment's own cluster. Nothing is dialled.
+func (a *app) reach(_ context.Context, e *config.Effective, x stack.Access) (stack.Cluster, func(), error) {
+	path, _ := a.env.Lookup("PATH")
+	o := kube.Options{
+		Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set, Content: x.Content, Context: x.Context, Namespace: x.Namespace,
+		UserAgent: a.userAgent(), Path: path, Hide: config.TokenNames(), Proxy: e.Proxy,
+		Stdin: a.streams.Interactive(),
+		Warn:  func(text string) { a.streams.Verbosef("the API server warns: %s", text) },
+		Log:   a.log(),
+	}
+	if x.Kubeconfig != "" {
+		o.Kubeconfig, o.Explicit = []string{x.Kubeconfig}, true
+	}
+	c, err := kube.Connect(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.Close, nil
+}
