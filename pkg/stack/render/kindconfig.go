@@ -147,10 +147,14 @@ func ParseKindConfig(raw []byte) ([]Mount, error) {
 	for _, n := range file.Nodes {
 		role := cmp.Or(n.Role, ControlPlane)
 		for _, m := range n.ExtraMounts {
-			out = append(out, Mount{
-				HostPath: m.HostPath, ContainerPath: m.ContainerPath, Role: role, Node: count[role],
+			mount := Mount{
+				HostPath: m.HostPath, ContainerPath: m.ContainerPath, Node: count[role],
 				Umbrella: filepath.Clean(m.ContainerPath) == nodeRoot,
-			})
+			}
+			if role != ControlPlane { // written as a render writes it, so that the two compare
+				mount.Role = role
+			}
+			out = append(out, mount)
 		}
 		count[role]++
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,13 +35,9 @@ func TestKindConfig(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := []Mount(nil)
-			for _, m := range n.Mounts {
-				m.Role = ControlPlane
-				want = append(want, m)
-			}
+			want := slices.Clone(n.Mounts)
 			if n.MemlockSpec != "" {
-				want = append(want, Mount{HostPath: n.MemlockSpec, ContainerPath: n.MemlockSpec, Role: ControlPlane})
+				want = append(want, Mount{HostPath: n.MemlockSpec, ContainerPath: n.MemlockSpec})
 			}
 			if diff := cmp.Diff(want, back); diff != "" {
 				t.Error(diff)
@@ -96,9 +93,9 @@ nodes:
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Mount{
-		{HostPath: "/a", ContainerPath: "/mnt/", Umbrella: true, Role: ControlPlane},
+		{HostPath: "/a", ContainerPath: "/mnt/", Umbrella: true},
 		{HostPath: "/b", ContainerPath: "/mnt/b", Role: Worker, Node: 1},
-		{HostPath: "/c", ContainerPath: "/c", Role: ControlPlane, Node: 1},
+		{HostPath: "/c", ContainerPath: "/c", Node: 1},
 	}, got); diff != "" {
 		t.Error(diff)
 	}

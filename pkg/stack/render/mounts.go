@@ -66,7 +66,8 @@ func Required(want []Mount) []Mount {
 // source. kind sets them when it creates a cluster and never again, so nothing
 // but a matching mount keeps data out of the node. A mount below another one
 // counts as itself only: an umbrella does not stand in for it, because the data
-// would lie elsewhere on the host. The result is in the order of want.
+// would lie elsewhere on the host. The result is in the order of want, each mount
+// once.
 func CompareMounts(want []Mount, live []NodeMount) []Mismatch {
 	nodes := map[string][]string{}
 	at := map[string]map[string]NodeMount{}
@@ -85,7 +86,13 @@ func CompareMounts(want []Mount, live []NodeMount) []Mismatch {
 		slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	}
 	var out []Mismatch
+	seen := map[Mount]bool{}
 	for _, w := range Required(want) {
+		same := Mount{HostPath: filepath.Clean(w.HostPath), ContainerPath: filepath.Clean(w.ContainerPath), Role: w.role(), Node: w.Node}
+		if seen[same] {
+			continue // the directory and its kind-config.yml ask for it both
+		}
+		seen[same] = true
 		names := nodes[w.role()]
 		if w.Node >= len(names) {
 			out = append(out, Mismatch{Mount: w})

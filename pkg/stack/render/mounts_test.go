@@ -31,6 +31,11 @@ func TestCompareMounts(t *testing.T) {
 			[]NodeMount{live("/m", "/mnt/m")},
 			[]string{"/mnt/z: expected /z, actual NOT MOUNTED", "/mnt/a: expected /a, actual NOT MOUNTED"},
 		},
+		"asked for twice": {
+			[]Mount{want("/a", "/mnt/a"), {HostPath: "/a/", ContainerPath: "/mnt/a", Role: ControlPlane}},
+			[]NodeMount{live("/m", "/mnt/m")},
+			[]string{"/mnt/a: expected /a, actual NOT MOUNTED"},
+		},
 		"of the node in that role": {
 			[]Mount{{HostPath: "/a", ContainerPath: "/mnt/a", Role: Worker}, {HostPath: "/b", ContainerPath: "/mnt/b", Role: Worker, Node: 1}},
 			[]NodeMount{

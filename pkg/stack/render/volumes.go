@@ -174,12 +174,7 @@ func (r *renderer) umbrella() {
 	if r.d.Spec.Target != file.Kind || r.d.Spec.KindMountRoot == "" {
 		return
 	}
-	root, err := r.o.Machine.expand(r.d.Spec.KindMountRoot)
-	if err != nil {
-		r.refuseSpec("kind-mount-root", file.Pos{}, "%s: %v", r.d.Spec.KindMountRoot, err)
-		return
-	}
-	r.root = filepath.Clean(root)
+	r.root = filepath.Clean(r.d.Spec.KindMountRoot) // absolute, or the spec was refused
 	r.result.Mounts = append(r.result.Mounts, Mount{HostPath: r.root, ContainerPath: nodeRoot, Umbrella: true})
 }
 
