@@ -333,8 +333,7 @@ func (r *renderer) addVolume(p placed, files []*pod) {
 		l["volume-label"] = name
 		return l
 	}
-	capacity := corev1.ResourceList{}
-	capacity[corev1.ResourceStorage] = quantity
+	capacity := corev1.ResourceList{corev1.ResourceStorage: quantity} //nolint:exhaustive // a volume has one resource, not one of each
 	// The API's type would write 5000M as 5G, which is the same and reads
 	// otherwise than the claims that are there.
 	literal := func(u *unstructured.Unstructured, path ...string) {
