@@ -263,13 +263,13 @@ func within[T any](ctx context.Context, limit time.Duration, f func() (T, error)
 	}
 }
 
-// sentence returns an error of kind's library as one line, with the output of
-// the command that failed, which its text leaves out.
+// sentence returns an error of kind's library as one line: what the command
+// that failed has said, which the error's own text leaves out, else that text.
 func sentence(err error) string {
 	text := err.Error()
 	if run := exec.RunErrorForError(err); run != nil {
 		if out := bytes.TrimSpace(run.Output); len(out) > 0 {
-			text += ": " + string(out)
+			text = string(out)
 		}
 	}
 	return strings.Join(strings.Fields(text), " ")
