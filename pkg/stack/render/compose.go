@@ -118,6 +118,7 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 	if len(l.c.problems) > before {
 		return p, false
 	}
+	l.unset(src.Path, services)
 	whole := root
 	if l.look {
 		if whole, err = parse(src.Raw); err != nil { // it was read before
@@ -154,6 +155,33 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 		l.c.problem(Problem{File: src.Path, Key: "services", Message: "every service belongs to a profile: nothing is left to run"})
 	}
 	return p, len(l.c.problems) == before
+}
+
+// unset tells which variables nobody has set: each of them is empty.
+func (l *composeLoader) unset(path string, services *yaml.Node) {
+	plain := regexp.MustCompile(`\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`)
+	var walk func(service string, n *yaml.Node)
+	walk = func(service string, n *yaml.Node) {
+		for _, c := range n.Content {
+			walk(service, c)
+		}
+		if n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "$") {
+			return
+		}
+		for _, m := range plain.FindAllStringSubmatch(n.Value, -1) {
+			name := m[1] + m[2]
+			if _, ok := l.env[name]; ok || name == "" {
+				continue
+			}
+			l.c.notice(file.Notice{
+				Code: "variable-unset", Level: file.Warning, File: path, Line: n.Line, Service: service, Key: name,
+				Message: name + " is not set in config.env: it is empty here",
+			})
+		}
+	}
+	for name, s := range pairs(services) {
+		walk(name.Value, s)
+	}
 }
 
 // base refuses a file to extend that cannot be one: compose would read whatever
@@ -212,7 +240,7 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 		o.Profiles = []string{"*"}
 		o.Interpolate = &interpolation.Options{
 			Substitute:      l.substitute,
-			LookupValue:     details.LookupEnv,
+			LookupValue:     l.env.Resolve, // the library adds a variable of its own to its copy
 			TypeCastMapping: o.Interpolate.TypeCastMapping,
 		}
 		quiet(o.Interpolate.TypeCastMapping)
@@ -395,7 +423,11 @@ func (l *composeLoader) chain(path string, root *yaml.Node, name string, seen []
 		}
 		root = l.bases[path]
 	}
-	return append(l.chain(path, root, l.text(base.Value), seen), node)
+	name = l.text(base.Value)
+	if other := child(child(root, "services"), name); from != "" && other != nil && !slices.Contains(seen, path+"\x00"+name) {
+		l.keys(path, name, other) // what has no effect there has none here
+	}
+	return append(l.chain(path, root, name, seen), node)
 }
 
 // raw adds to s what a node says and compose's types do not keep.

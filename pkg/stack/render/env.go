@@ -56,6 +56,7 @@ func (r *renderer) environment(p *pod, s *service) []corev1.EnvVar {
 		}
 	}
 	if !r.v2() {
+		r.strangers(p, s, vars)
 		r.siblings(p, s, vars)
 	}
 	out := make([]corev1.EnvVar, 0, len(vars))
@@ -140,6 +141,29 @@ func (r *renderer) siblings(p *pod, s *service, vars []variable) {
 			if inside {
 				r.tell(p, s, file.Changed, "sibling-name", "environment",
 					"%s holds the service name %q inside a host name, path or URL: it became localhost there", vars[i].name, o.name)
+			}
+		}
+	}
+}
+
+// strangers tells of variables that name a service of another pod as a host:
+// under V1 such a name has never resolved.
+func (r *renderer) strangers(p *pod, s *service, vars []variable) {
+	for i := range r.pods {
+		o := &r.pods[i]
+		if !p.job && o.name == p.name {
+			continue
+		}
+		for _, other := range o.services {
+			if p.service(other.name) != nil {
+				continue // its own is meant
+			}
+			host := regexp.MustCompile(`(?:^|//|@|,)` + regexp.QuoteMeta(other.name) + `(?::[0-9]+)?(?:$|[/,?])`)
+			for _, v := range vars {
+				if host.MatchString(v.value) {
+					r.tell(p, s, file.Changed, "pod-name", "environment",
+						"%s names %s, a service of pod %s: service names resolve in their own pod only", v.name, other.name, o.name)
+				}
 			}
 		}
 	}

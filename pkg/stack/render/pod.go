@@ -266,7 +266,7 @@ func (r *renderer) judge(p *pod, s *service) {
 	}
 	networks := slices.Sorted(maps.Keys(s.cfg.Networks))
 	if len(networks) > 1 || len(networks) == 1 && networks[0] != "default" {
-		r.tell(p, s, file.Changed, "networks", "networks", "networks isolate nothing here: everything in the namespace is reachable")
+		r.tell(p, s, file.Changed, "networks", "networks", "no isolation: everything in the namespace is reachable, whatever the network")
 	}
 	switch restart, _, _ := strings.Cut(s.cfg.Restart, ":"); {
 	case s.init || p.job: // both end, and Jobs are not repeated

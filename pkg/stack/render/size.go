@@ -22,22 +22,29 @@ func size(q file.Quantity, rules file.Rules) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	m := regexp.MustCompile(`^(?i)([0-9]{1,18}(?:\.[0-9]{0,9})?) *([kmgtp]?)(i?)(b|bytes?)?$`).FindStringSubmatch(text)
-	if m == nil || m[2] == "" && m[3] != "" {
-		return "", fmt.Errorf("%q is no size: write a number and one of K, M, G, T, P, Ki, Mi, Gi, Ti, Pi", text)
+	end := strings.IndexFunc(text, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	if end < 0 {
+		end = len(text)
 	}
-	binary := m[3] != "" && (rules != file.V1 || m[4] != "")
-	n, ok := new(big.Rat).SetString(strings.TrimSuffix(m[1], "."))
-	if !ok {
-		return "", fmt.Errorf("%q is no size", text)
+	number, unit := strings.TrimSuffix(text[:end], "."), strings.ToLower(strings.TrimSpace(text[end:]))
+	n, ok := new(big.Rat).SetString(number)
+	if !ok || len(number) > 30 {
+		return "", notSize(text)
 	}
+	unit = strings.TrimSuffix(strings.TrimSuffix(unit, "s"), "yte") // bytes
+	unit, b := strings.CutSuffix(unit, "b")
+	unit, i := strings.CutSuffix(unit, "i")
+	power := strings.Index("kmgtp", unit) + 1
+	if len(unit) > 1 || power == 0 || unit == "" && i {
+		return "", notSize(text)
+	}
+	binary := i && (rules != file.V1 || b)
 	base := big.NewInt(1000)
 	if binary {
 		base = big.NewInt(1024)
 	}
-	if m[2] != "" {
-		power := int64(strings.Index("kmgtp", strings.ToLower(m[2])) + 1)
-		n.Mul(n, new(big.Rat).SetInt(new(big.Int).Exp(base, big.NewInt(power), nil)))
+	if unit != "" {
+		n.Mul(n, new(big.Rat).SetInt(new(big.Int).Exp(base, big.NewInt(int64(power)), nil)))
 	}
 	whole := new(big.Int).Quo(n.Num(), n.Denom())
 	if !whole.IsInt64() {
@@ -55,6 +62,10 @@ func size(q file.Quantity, rules file.Rules) (string, error) {
 	default:
 		return resource.NewQuantity(bytes, resource.DecimalSI).String(), nil
 	}
+}
+
+func notSize(text string) error {
+	return fmt.Errorf("%q is no size: write a number and one of K, M, G, T, P, Ki, Mi, Gi, Ti, Pi", text)
 }
 
 // cpus reads a number of processors. "" and 0 are none: "".
