@@ -23,7 +23,9 @@ func SpecKeys() []string {
 
 // ParseSpec reads a spec.yml; name is how it is shown and kept in Spec.File.
 // Notices are by line. The error is *Problems with everything that is wrong;
-// whether the files a spec names exist is not judged here.
+// the Spec is then what could be read all the same, so that more can be judged
+// at once, and nil where nothing could. Whether the files a spec names exist is
+// not judged here.
 func ParseSpec(name string, data []byte) (*Spec, []Notice, error) {
 	r := &reader{file: name, lines: map[string]int{}}
 	s := &Spec{File: name, Raw: data, Replicas: 1, lines: r.lines}
@@ -45,10 +47,7 @@ func ParseSpec(name string, data []byte) (*Spec, []Notice, error) {
 	s.externals(r, f["external-services"])
 	s.CAs = r.texts(f["ca-certificates"])
 	sortNotices(r.notices)
-	if err := r.err(); err != nil {
-		return nil, r.notices, err
-	}
-	return s, r.notices, nil
+	return s, r.notices, r.err()
 }
 
 // Line returns where a dotted key stands in the file, 0 when it does not.
