@@ -95,6 +95,8 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "404 page not found", http.StatusNotFound) // as a server does for an unknown group
 	case code != 0:
 		refuse(code, message, 0)
+	case r.Method != http.MethodGet && q.Sub == "":
+		s.modify(w, r, q, answered, refuse)
 	case r.Method != http.MethodGet:
 		refuse(405, "the server does not allow this method on the requested resource", 0)
 	case q.Sub == "log":
@@ -174,6 +176,9 @@ func (s *Sim) route(q *Request, path string) bool {
 		if b, _ := strconv.ParseBool(q.Query.Get("watch")); b {
 			q.Verb = "watch"
 		}
+	}
+	if verb, ok := map[string]string{"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[q.Method]; ok {
+		q.Verb = verb
 	}
 	k, known := s.kinds[q.Resource]
 	return known && k.group == group

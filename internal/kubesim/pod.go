@@ -11,11 +11,23 @@ import (
 func (s *Sim) pods(l *load) []Object {
 	var out []Object
 	for _, p := range s.Objects("pods", l.Namespace) {
-		if child(meta(p), "labels")["app"] == l.Name {
+		labels := child(meta(p), "labels")
+		if labels["app"] == l.Name || l.template != "" && ownedBy(p, fmt.Sprintf("%s-%v", l.Name, labels["pod-template-hash"])) {
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// ownedBy says whether a ReplicaSet of that name controls a pod.
+func ownedBy(p Object, set string) bool {
+	owners, _ := meta(p)["ownerReferences"].([]any)
+	for _, o := range owners {
+		if r, ok := o.(Object); ok && r["kind"] == "ReplicaSet" && r["name"] == set {
+			return true
+		}
+	}
+	return false
 }
 
 // pod makes a pod and starts its life. planned pods follow the rollout's plan.

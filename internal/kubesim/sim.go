@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/managedfields"
 )
 
 // Object is a Kubernetes object as JSON has it.
@@ -36,6 +38,22 @@ func kinds() map[string]kind {
 		"namespaces":             {version: "v1", kind: "Namespace", cluster: true, fields: []string{"status.phase"}},
 		"secrets":                {version: "v1", kind: "Secret", fields: []string{"type"}},
 		"serviceaccounts":        {version: "v1", kind: "ServiceAccount"},
+		"configmaps":             {version: "v1", kind: "ConfigMap"},
+		"services":               {version: "v1", kind: "Service"},
+		"endpoints":              {version: "v1", kind: "Endpoints"},
+		"persistentvolumes":      {version: "v1", kind: "PersistentVolume", cluster: true},
+		"jobs":                   {group: "batch", version: "v1", kind: "Job"},
+		"ingresses":              {group: "networking.k8s.io", version: "v1", kind: "Ingress"},
+		"ingressclasses":         {group: "networking.k8s.io", version: "v1", kind: "IngressClass", cluster: true},
+		"leases":                 {group: "coordination.k8s.io", version: "v1", kind: "Lease"},
+		"storageclasses":         {group: "storage.k8s.io", version: "v1", kind: "StorageClass", cluster: true},
+		"runtimeclasses":         {group: "node.k8s.io", version: "v1", kind: "RuntimeClass", cluster: true},
+		"roles":                  {group: "rbac.authorization.k8s.io", version: "v1", kind: "Role"},
+		"rolebindings":           {group: "rbac.authorization.k8s.io", version: "v1", kind: "RoleBinding"},
+		"clusterroles":           {group: "rbac.authorization.k8s.io", version: "v1", kind: "ClusterRole", cluster: true},
+		"clusterrolebindings":    {group: "rbac.authorization.k8s.io", version: "v1", kind: "ClusterRoleBinding", cluster: true},
+
+		"horizontalpodautoscalers": {group: "autoscaling", version: "v2", kind: "HorizontalPodAutoscaler"},
 		"events": {version: "v1", kind: "Event", fields: []string{
 			"involvedObject.uid", "involvedObject.name", "involvedObject.kind", "involvedObject.namespace", "reason", "type",
 		}},
@@ -69,6 +87,10 @@ type Sim struct {
 	careless bool // ignores selectors
 	warning  string
 	logs     map[string]string // namespace/pod/container[/previous]
+	expected map[string]Plan   // of rollouts written through the API; the brain's work guards it
+
+	typesOnce sync.Once
+	typesOf   managedfields.TypeConverter
 
 	brain brain
 }
@@ -99,7 +121,7 @@ func New(o Options) *Sim {
 	}
 	s := &Sim{
 		o: o, kinds: kinds(), rv: o.FirstVersion, oldest: o.FirstVersion, live: map[string]map[string]*record{},
-		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]string{},
+		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]string{}, expected: map[string]Plan{},
 	}
 	s.brain.s, s.brain.loads = s, map[string]*load{}
 	s.AddUser(User{Name: "admin", Token: Admin})
@@ -176,6 +198,11 @@ func (s *Sim) Objects(resource, ns string) []Object {
 func (s *Sim) Delete(resource, ns, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.drop(resource, ns, name)
+}
+
+// drop is Delete while s.mu is held.
+func (s *Sim) drop(resource, ns, name string) {
 	k := ns + "/" + name
 	was := s.live[resource][k]
 	if was == nil {

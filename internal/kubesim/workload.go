@@ -58,8 +58,9 @@ type load struct {
 	Workload
 	resource string
 	plan     Plan
-	made     int // pods of this rollout
-	serial   int // pods ever
+	template string // hash of it, of one written through the API
+	made     int    // pods of this rollout
+	serial   int    // pods ever
 	queued   bool
 	instant  bool      // being deployed: nothing takes time
 	alarm    time.Time // when the deadline is looked at
@@ -194,7 +195,7 @@ func (s *Sim) soon(l *load, d time.Duration) {
 func (s *Sim) later(l *load, d time.Duration) { s.brain.after(d, func() { s.soon(l, 0) }) }
 
 func (s *Sim) reconcile(l *load) (again bool) {
-	if s.Object(l.resource, l.Namespace, l.Name) == nil {
+	if o := s.Object(l.resource, l.Namespace, l.Name); o == nil || meta(o)["deletionTimestamp"] != nil {
 		return false
 	}
 	switch l.Kind {
@@ -395,14 +396,16 @@ func (s *Sim) deployment(l *load) (again bool) {
 			return false
 		}
 		child(meta(template), "labels")["pod-template-hash"] = h
+		matches := clone(child(child(spec, "selector"), "matchLabels"))
+		matches["pod-template-hash"] = h
 		s.Put("replicasets", Object{
 			"metadata": Object{
-				"namespace": l.Namespace, "name": name + "-" + h, "labels": Object{"app": name, "pod-template-hash": h},
+				"namespace": l.Namespace, "name": name + "-" + h, "labels": clone(child(meta(template), "labels")),
 				"ownerReferences": owner(d),
 				"annotations":     Object{"deployment.kubernetes.io/revision": fmt.Sprint(len(sets) + 1)},
 			},
 			"spec": Object{
-				"replicas": 0, "selector": Object{"matchLabels": Object{"app": name, "pod-template-hash": h}}, "template": template,
+				"replicas": 0, "selector": Object{"matchLabels": matches}, "template": template,
 				"minReadySeconds": spec["minReadySeconds"],
 			},
 			"status": Object{"replicas": 0, "observedGeneration": 1},
