@@ -31,12 +31,9 @@ const maxNodes = 200_000
 
 // load reads every pod and job file of d by itself: merging them would fuse
 // services of one name. Pods come first, each kind in the stack's order. What
-// is wrong with a file is in the collector, and the file is left out.
-func load(d *file.Directory) ([]pod, *collector) { return loadFrom(d, nil) }
-
-// loadFrom is load where the directory's files lie elsewhere: onDisk says
-// where. nil: they lie in their place.
-func loadFrom(d *file.Directory, onDisk func(string) string) ([]pod, *collector) {
+// is wrong with a file is in the collector, and the file is left out. onDisk
+// says where a path of d lies while it is being made; nil: in its place.
+func load(d *file.Directory, onDisk func(string) string) ([]pod, *collector) {
 	c := &collector{}
 	l := newLoader(c, d.Env, d.Deployment.Rules)
 	l.onDisk = onDisk

@@ -426,6 +426,31 @@ func TestExtendsOfNoFile(t *testing.T) {
 	}
 }
 
+// TestFilesOfADirectoryBeingMade: what a service reads lies in the stage, and
+// errors name the place it will have.
+func TestFilesOfADirectoryBeingMade(t *testing.T) {
+	d := unpack(t, archive(
+		"compose/docker-compose-main.yml", "services:\n  web:\n    extends: {file: base.yml, service: b}\n    env_file: ../config/demo/a.env\n    secrets: [s]\nsecrets: {s: {file: ../config/demo/s}}\n",
+		"compose/base.yml", "services: {b: {image: from-base}}\n",
+		"config/demo/a.env", "A=1\n", "config/demo/s", "x",
+	), file.V2)
+	stage := d.Path
+	d.Path = "/srv/deployments/new"
+	d.Pods[0].Path = strings.Replace(d.Pods[0].Path, stage, d.Path, 1)
+	r, err := Render(d, Options{Stage: stage}, Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := show(d, r, err, nil); !strings.Contains(text, "image: from-base") || !strings.Contains(text, "name: A\n") || strings.Contains(text, stage) {
+		t.Error(text)
+	}
+	d.Pods[0].Raw = []byte("services:\n  web:\n    extends: {file: base.yml, service: ghost}\n")
+	_, err = Render(d, Options{Stage: stage}, Facts{})
+	if err == nil || strings.Contains(err.Error(), stage) || !strings.Contains(err.Error(), "ghost") {
+		t.Error(err)
+	}
+}
+
 // BenchmarkRender is a large stack: 200 services with all that services have.
 func BenchmarkRender(b *testing.B) {
 	var text strings.Builder

@@ -45,8 +45,8 @@ type Certificate struct {
 
 // Result is what a directory comes to.
 type Result struct {
-	Objects   []*unstructured.Unstructured // in the order of names within a kind; apply sorts kinds
-	Workloads []Workload                   // the Deployments, in the stack's order
+	Objects   []*unstructured.Unstructured // by kind and name, Deployments as Workloads; apply sorts kinds
+	Workloads []Workload                   // the Deployments, in the order they are applied: depends_on, then the stack's
 	Jobs      []Job
 	Volumes   []Volume
 	Mounts    []Mount    // what the kind node must have mounted for these volumes

@@ -106,7 +106,7 @@ func (s *scene) route(host, path, container string, port int) *scene {
 // volumes and network of the scene, with what they tell.
 func (s *scene) render() *renderer {
 	s.t.Helper()
-	loaded, c := load(s.d)
+	loaded, c := load(s.d, nil)
 	r := &renderer{d: s.d, o: s.o, f: s.f, c: c, result: &Result{}}
 	for _, p := range loaded {
 		if p.job {

@@ -56,8 +56,8 @@ func (r *renderer) validate() {
 		seen[what] = true
 		r.tags(what, o.GetLabels(), o.GetAnnotations())
 		if t, ok := within(o.Object, "spec", "template", "metadata"); ok {
-			labels, _, _ := unstructured.NestedStringMap(t, "labels")           //nolint:errcheck // of our own making
-			annotations, _, _ := unstructured.NestedStringMap(t, "annotations") //nolint:errcheck // of our own making
+			labels, _, _ := unstructured.NestedStringMap(t, "labels")
+			annotations, _, _ := unstructured.NestedStringMap(t, "annotations")
 			r.tags(what, labels, annotations)
 		}
 	}
