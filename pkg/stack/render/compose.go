@@ -106,7 +106,7 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 		if l.rules == file.V1 {
 			l.words(node)
 		}
-		asWritten(child(node, "environment"))
+		asWritten(node)
 		if l.look {
 			without(node, "ports")
 		}
@@ -370,15 +370,28 @@ func (l *composeLoader) words(service *yaml.Node) {
 	}
 }
 
-// asWritten makes every scalar of an environment the text a person wrote:
-// 1.10 is not a number that loses its zero.
-func asWritten(env *yaml.Node) {
-	if env == nil || env.Kind != yaml.MappingNode {
-		return
+// asWritten makes a text of every scalar that is one to whoever reads it, in the
+// words of the file: user: 1000 is a name, and 1.10 no number that loses its
+// zero. A variable without a value stays without.
+func asWritten(service *yaml.Node) {
+	write := func(n *yaml.Node) {
+		if n != nil && n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+			n.Tag, n.Style = "!!str", yaml.DoubleQuotedStyle
+		}
 	}
-	for _, v := range pairs(env) {
-		if v.Kind == yaml.ScalarNode && v.Tag != "!!null" {
-			v.Tag, v.Style = "!!str", yaml.DoubleQuotedStyle
+	for _, key := range []string{"user", "hostname", "image", "working_dir"} {
+		write(child(service, key))
+	}
+	for _, list := range []*yaml.Node{
+		child(service, "environment"), child(service, "command"), child(service, "entrypoint"), child(child(service, "healthcheck"), "test"),
+	} {
+		if list == nil || list.Kind != yaml.MappingNode && list.Kind != yaml.SequenceNode {
+			continue
+		}
+		for i, n := range list.Content {
+			if list.Kind == yaml.SequenceNode || i%2 == 1 {
+				write(n)
+			}
 		}
 	}
 }
