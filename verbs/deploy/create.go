@@ -40,7 +40,7 @@ are never touched. No cluster is changed.`,
 		Example: `  homelab deploy create --spec-file spec.yml --deployment-dir shop-deployment
   homelab deploy create --spec-file spec.yml --deployment-dir shop-deployment --update --dry-run
   homelab deploy create --spec-file spec.yml --cluster kind-lab --json`,
-		Tier: verb.Write, Kind: createKind, Codes: []fault.Kind{fault.OK, fault.Unreachable, fault.Timeout, fault.Unsafe},
+		Tier: verb.Write, Kind: createKind, Codes: []fault.Kind{fault.OK, fault.Timeout, fault.Unsafe},
 	}, func(c *cobra.Command, _ []string) error { return o.run(c) })
 	f := c.Flags()
 	f.StringVar(&o.SpecFile, "spec-file", "", "the spec `FILE`")
