@@ -49,6 +49,11 @@ func (c *Cluster) Space(t testing.TB) *Space {
 	return s
 }
 
+// Look is a namespace that a test does not make itself.
+func (c *Cluster) Look(t testing.TB, name string) *Space {
+	return &Space{Name: name, C: c, t: t, ctx: t.Context()}
+}
+
 // tell logs what the cluster has to say about a test that failed.
 func (s *Space) tell() {
 	s.ctx = context.Background()

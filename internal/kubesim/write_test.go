@@ -2,6 +2,7 @@ package kubesim_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -34,9 +35,7 @@ func writer(t *testing.T, sim *kubesim.Sim) func(group, resource string) dynamic
 
 func thing(kind, version, name string, rest map[string]any) *unstructured.Unstructured {
 	o := map[string]any{"kind": kind, "apiVersion": version, "metadata": map[string]any{"name": name}}
-	for k, v := range rest {
-		o[k] = v
-	}
+	maps.Copy(o, rest)
 	return &unstructured.Unstructured{Object: o}
 }
 

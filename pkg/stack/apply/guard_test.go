@@ -292,7 +292,7 @@ func TestDeletePlan(t *testing.T) {
 			}
 			var got []string
 			for _, c := range p.Delete {
-				got = append(got, c.Ref.String())
+				got = append(got, c.String())
 			}
 			if !slices.Equal(got, tc.want) || len(conflicts) > 0 {
 				t.Errorf("deletes %q, conflicts %+v", got, conflicts)

@@ -103,7 +103,7 @@ func stale(v, claim *unstructured.Unstructured, s Scope) bool {
 func (p *planner) clearClaims() []action {
 	p.cleared = map[Ref]bool{}
 	var out []action
-	clear := func(o *unstructured.Unstructured, why string) {
+	remove := func(o *unstructured.Unstructured, why string) {
 		r := p.s.ref(o)
 		if !p.cleared[r] {
 			p.cleared[r] = true
@@ -112,12 +112,12 @@ func (p *planner) clearClaims() []action {
 	}
 	for _, w := range p.wants {
 		if w.do == Replaced && w.ref.Kind == "Deployment" {
-			clear(w.live, w.change.Why)
+			remove(w.live, w.change.Why)
 		}
 	}
 	for _, o := range p.early {
 		if slices.ContainsFunc(claimsOf(o), func(c string) bool { return p.claims[c] }) {
-			clear(o, "its volumes go to another Deployment")
+			remove(o, "its volumes go to another Deployment")
 		}
 	}
 	for _, w := range p.wants {
@@ -130,11 +130,11 @@ func (p *planner) clearClaims() []action {
 				Line: fmt.Sprintf("PV %s keeps its data", v.GetName()),
 			}})
 		}
-		clear(w.live, w.change.Why)
+		remove(w.live, w.change.Why)
 	}
 	for _, w := range p.wants {
 		if w.ref.Kind == "PersistentVolume" && w.do == Replaced {
-			clear(w.live, w.change.Why)
+			remove(w.live, w.change.Why)
 		}
 	}
 	return out

@@ -61,13 +61,13 @@ func plain(o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 			delete(meta, key)
 		}
 	}
-	if clear, ok := m["stringData"].(object); ok {
+	if words, ok := m["stringData"].(object); ok {
 		data, _ := m["data"].(object)
 		if data == nil {
 			data = object{}
 			m["data"] = data
 		}
-		for key, v := range clear {
+		for key, v := range words {
 			s, _ := v.(string)
 			data[key] = base64.StdEncoding.EncodeToString([]byte(s))
 		}

@@ -250,7 +250,7 @@ func (w *writer) await(ctx context.Context, gone []action) error {
 		var next []action
 		for _, a := range gone {
 			if o := there[a.Ref]; o != nil && string(o.GetUID()) == a.uid {
-				next, names = append(next, a), append(names, a.Ref.String()+holders(o))
+				next, names = append(next, a), append(names, a.String()+holders(o))
 				continue
 			}
 			if a.Kind != "Deployment" {

@@ -101,31 +101,31 @@ func TestWritesAreSentOnce(t *testing.T) {
 		},
 		{
 			name: "not permitted", kind: fault.Denied, says: "cannot patch",
-			fault: func(_ int, after bool) (*http.Response, error) {
+			fault: func(int, bool) (*http.Response, error) {
 				return refusal(403, `configmaps is forbidden: User "x" cannot patch resource`), nil
 			},
 		},
 		{
 			name: "a quota", kind: fault.Failed, says: "exceeded quota",
-			fault: func(_ int, after bool) (*http.Response, error) {
+			fault: func(int, bool) (*http.Response, error) {
 				return refusal(403, `configmaps "acme-1-c" is forbidden: exceeded quota`), nil
 			},
 		},
 		{
 			name: "the namespace is going", kind: fault.Conflict,
-			fault: func(_ int, after bool) (*http.Response, error) {
+			fault: func(int, bool) (*http.Response, error) {
 				return refusal(403, `unable to create new content in namespace laconic-acme because it is being terminated`), nil
 			},
 		},
 		{
 			name: "a field that cannot change", kind: fault.Conflict,
-			fault: func(_ int, after bool) (*http.Response, error) {
+			fault: func(int, bool) (*http.Response, error) {
 				return refusal(422, `ConfigMap "acme-1-c" is invalid: data: Forbidden: field is immutable when immutable is set`), nil
 			},
 		},
 		{
 			name: "an invalid object", kind: fault.Failed, says: "data[x y]",
-			fault: func(_ int, after bool) (*http.Response, error) {
+			fault: func(int, bool) (*http.Response, error) {
 				return refusal(422, `ConfigMap "acme-1-c" is invalid: data[x y]: Invalid value`), nil
 			},
 		},
@@ -252,7 +252,7 @@ func TestStepComesBeforeTheWrite(t *testing.T) {
 		p := planned(t, c, scope(), configMap)
 		var steps []string
 		err := Apply(t.Context(), c, p, Options{Step: func(st Step) error {
-			steps = append(steps, string(st.Action)+" "+st.Ref.String())
+			steps = append(steps, string(st.Action)+" "+st.String())
 			if len(s.writes) != len(steps)-1 {
 				t.Errorf("%d writes before step %d", len(s.writes), len(steps))
 			}
