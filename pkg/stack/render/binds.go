@@ -63,6 +63,8 @@ type source struct {
 	advice   string // what to do with more
 	skipDirs bool   // subdirectories are left out, else refused
 	onlyDir  bool   // a single file is refused
+
+	leave func(path string) bool // files of a directory that are none of its content; nil: none
 }
 
 // read reads s. The error is a *refusedError.
@@ -90,6 +92,9 @@ func (m Machine) read(s source) (content, error) {
 	entries := make([]entry, 0, len(list))
 	for _, e := range list {
 		sub := filepath.Join(path, e.Name())
+		if s.leave != nil && s.leave(sub) {
+			continue
+		}
 		info, err := m.look(s, sub)
 		if err != nil {
 			return content{}, refusef("%s in it: %v", e.Name(), err)

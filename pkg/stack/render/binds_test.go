@@ -456,3 +456,25 @@ func TestSpecConfigMaps(t *testing.T) {
 		}
 	})
 }
+
+// What an update kept of a file it replaced is nobody's configuration.
+func TestKeptCopiesAreNotMounted(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"config/web/a.conf": "a", "config/web/a.conf.bak": "old", "config/web/own.bak": "shipped"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &file.Directory{Path: dir, Hashes: map[string]string{"config/web/a.conf": "x", "config/web/own.bak": "y"}}
+	got, err := Machine{}.read(source{path: filepath.Join(dir, "config/web"), budget: bindBudget, leave: d.Backup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]byte{"a.conf": []byte("a"), "own.bak": []byte("shipped")}, got.data); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -235,12 +235,13 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 		o.SkipResolveLabels = true
 		o.ResolvePaths = false // names of binds are made of what is written
 		o.Profiles = []string{"*"}
+		casts := maps.Clone(o.Interpolate.TypeCastMapping) // the library shares one among all its loads
+		quiet(casts)
 		o.Interpolate = &interpolation.Options{
 			Substitute:      l.substitute,
 			LookupValue:     l.env.Resolve, // the library adds a variable of its own to its copy
-			TypeCastMapping: o.Interpolate.TypeCastMapping,
+			TypeCastMapping: casts,
 		}
-		quiet(o.Interpolate.TypeCastMapping)
 	})
 	if err != nil && dir != filepath.Dir(src.Path) {
 		err = errors.New(strings.ReplaceAll(err.Error(), dir, filepath.Dir(src.Path)))

@@ -407,7 +407,8 @@ func (r *renderer) specConfigMaps(declared map[string][]*pod) {
 		}
 		key := "configmaps." + c.Name
 		got, err := r.o.Machine.read(source{
-			path: r.onDisk(filepath.Join(r.d.Path, "configmaps", c.Name)), within: r.roots(), budget: configMapBudget, skipDirs: true, onlyDir: true,
+			leave: r.d.Backup,
+			path:  r.onDisk(filepath.Join(r.d.Path, "configmaps", c.Name)), within: r.roots(), budget: configMapBudget, skipDirs: true, onlyDir: true,
 			advice: "split it, or put the files into the image",
 		})
 		if err != nil {
@@ -481,7 +482,7 @@ func (r *renderer) readBind(p *pod, s *service, v compose.ServiceVolumeConfig, m
 	} else if !how.ro && !v.ReadOnly {
 		r.tellMount(p, s, v, file.Changed, "bind-read-only", "%s cannot be written to here: say :ro, or use a named volume", v.Source)
 	}
-	src := source{budget: bindBudget, advice: "put it into the image, split it, or fetch it in an init container"}
+	src := source{leave: r.d.Backup, budget: bindBudget, advice: "put it into the image, split it, or fetch it in an init container"}
 	key := bindKey{dir: filepath.Dir(p.src.Path), source: v.Source}
 	switch {
 	case filepath.IsAbs(v.Source), strings.HasPrefix(v.Source, "~"):
