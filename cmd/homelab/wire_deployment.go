@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -74,7 +73,7 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 			}
 			return &workload.History{Repo: repo, Commit: git.Commit(commit)}
 		},
-		Files: files, Git: a.env.Child(), Holder: fmt.Sprintf("%s/%d", host, os.Getpid()),
+		Files: files, Git: a.env.Child(), Host: host,
 		Redact: func(r secret.Result) {
 			for _, t := range r.Tokens {
 				a.redact.Add(t)

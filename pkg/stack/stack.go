@@ -18,6 +18,7 @@ type Cluster interface {
 	apply.Client
 	rollout.Cluster
 	Context() string
+	Serves(ctx context.Context, group string) (bool, error)
 }
 
 // Access says how a deployment's cluster is reached: a directory decides, never
@@ -64,7 +65,7 @@ type World struct {
 	History func(ctx context.Context, commit string) rollout.History
 	Files   file.Env // of the user: directories, roots of stacks
 	Git     []string // environment of git
-	Holder  string   // who this is on other machines, for the lease: "host/pid"
+	Host    string   // this machine's name, for the lease
 	Redact  func(r secret.Result)
 	Tell    Story
 	Now     func() time.Time

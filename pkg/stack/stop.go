@@ -113,7 +113,7 @@ func (r *run) delete(ctx context.Context, plan *apply.Plan) error {
 		return err
 	}
 	r.w.Tell.Stage("delete")
-	held, release, err := r.hold(ctx)
+	held, release, _, err := r.hold(ctx)
 	if err != nil {
 		return err
 	}

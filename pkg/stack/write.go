@@ -22,11 +22,20 @@ func (r *run) write(ctx context.Context) error {
 	if r.o.DryRun {
 		return r.planned()
 	}
-	held, release, err := r.hold(ctx)
+	held, release, waited, err := r.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if waited {
+		// Somebody else has written meanwhile: what is live is another thing now.
+		if err := r.read(held); err != nil {
+			return err
+		}
+		if err := r.aim(held); err != nil {
+			return err
+		}
+	}
 	if err := r.journal.Write(r.entry()); err != nil {
 		return err
 	}
@@ -49,15 +58,17 @@ func (r *run) write(ctx context.Context) error {
 	return r.journal.Clear()
 }
 
-// hold takes the deployment's lease if the plan has writes.
-func (r *run) hold(ctx context.Context) (context.Context, func(), error) {
+// hold takes the deployment's lease if the plan has writes. waited says that
+// somebody else had it until now. Whoever was killed on this machine with the
+// lease in hand gets it back at once: it goes by host and directory.
+func (r *run) hold(ctx context.Context) (held context.Context, release func(), waited bool, err error) {
 	if r.plan.Writes() == 0 {
-		return ctx, func() {}, nil
+		return ctx, func() {}, false, nil
 	}
-	held, lease, err := apply.Hold(ctx, r.c, r.plan, r.w.Holder+" "+r.o.Verb, r.steps(),
+	held, lease, err := apply.Hold(ctx, r.c, r.plan, r.w.Host+":"+r.d.Path, r.steps(),
 		func(holder string) { r.w.Tell.Line("waiting for " + holder) })
 	if err != nil {
-		return nil, nil, told("the deployment's lease in "+r.scope.Namespace+" could not be taken", err)
+		return nil, nil, false, told("the deployment's lease in "+r.scope.Namespace+" could not be taken", err)
 	}
 	return held, func() {
 		// The run may have ended by a signal; the lease is given back all the same.
@@ -66,7 +77,7 @@ func (r *run) hold(ctx context.Context) (context.Context, func(), error) {
 		if err := lease.Release(after); err != nil {
 			r.w.Tell.Line("the lease of the deployment stays until it expires: " + err.Error())
 		}
-	}, nil
+	}, lease.Waited(), nil
 }
 
 // steps connects the story to what is written.
