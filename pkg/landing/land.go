@@ -207,7 +207,7 @@ type lander struct {
 	plan     integration
 	commands []Command
 	detected bool
-	reverted git.Commit // a commit of the base that undid this branch
+	reverted []git.Commit // commits of the base that undid this branch, newest first
 	ciReady  *pending
 	ciGiveUp context.CancelFunc
 	gated    bool
@@ -242,8 +242,8 @@ func (l *lander) run(ctx context.Context) error {
 		// What was reverted comes back with new work on top, not by repeating the
 		// command.
 		l.out.Good, l.out.Reason = Nothing, fmt.Sprintf("%s is on %s already", l.out.Head.Short(), l.out.Base)
-		if l.reverted != "" {
-			l.out.Reason += ", and " + l.reverted.Short() + " undid it there; a new commit lands it again"
+		if len(l.reverted) > 0 {
+			l.out.Reason += ", and " + l.reverted[0].Short() + " undid it there; a new commit lands it again"
 		}
 		l.out.Next = "homelab work clean " + ui.Command(l.topic())
 		return nil

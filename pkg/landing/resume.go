@@ -156,14 +156,14 @@ func (l *lander) askFor(ctx context.Context, r Record, fresh bool) (bool, error)
 // its pipeline may be green, and its work is not there.
 func (l *lander) taken(ctx context.Context, r Record) error {
 	for _, e := range l.theirs {
-		if e.Trailer != string(r.Candidate) {
+		if !slices.Contains(hashes(e.Trailer), r.Candidate) {
 			continue
 		}
-		restored, _, err := l.Repo.Messages(ctx, e.Commit, l.out.BaseBefore, trailerRestores+": "+string(e.Commit), false)
+		back, err := restored(ctx, l.Repo, e.Commit, l.out.BaseBefore)
 		if err != nil {
 			return err
 		}
-		if len(restored) > 0 {
+		if back {
 			continue
 		}
 		if err := l.close(ctx, r); err != nil {

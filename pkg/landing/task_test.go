@@ -367,6 +367,16 @@ func TestState(t *testing.T) {
 			w.Write("more", "x")
 			w.Commit("more")
 		}, StateReverted},
+		{"reverted through a pull request", func(b *bench, w *gittest.Repo) {
+			two(w)
+			c := landMerge(b, w)
+			b.origin.Git("checkout", "--quiet", "-b", "undo")
+			b.origin.Git("revert", "--no-edit", "--no-commit", "-m", "1", c)
+			b.origin.Commit("Revert it\n\nHomelab-Reverts: " + c + "\n")
+			b.origin.Git("checkout", "--quiet", b.base)
+			b.origin.Git(append(identity, "merge", "--quiet", "--no-ff", "-m", "Merge #8", "undo")...)
+			b.origin.Git("push", "--quiet", "origin", b.base)
+		}, StateReverted},
 		{"reverted and restored", func(b *bench, w *gittest.Repo) {
 			two(w)
 			x := revert(b, landMerge(b, w))
