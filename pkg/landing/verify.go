@@ -5,14 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,13 +42,9 @@ func (l *lander) choose(ctx context.Context) error {
 	case l.gated:
 		return nil // CI is the gate
 	}
-	markers, err := l.markers(ctx)
-	if err != nil {
+	var err error
+	if l.commands, err = l.detection(ctx); err != nil {
 		return err
-	}
-	var uncovered string
-	if l.commands, uncovered = detect(markers, l.plan.changed); len(l.commands) == 0 {
-		return l.unverifiable("nothing says how to verify %s", uncovered)
 	}
 	l.detected = true
 	return nil
@@ -60,87 +53,6 @@ func (l *lander) choose(ctx context.Context) error {
 func (l *lander) unverifiable(format string, args ...any) error {
 	e := stop(fault.Usage, "homelab work land --verify-cmd COMMAND", format, args...)
 	return e.Because("write \"verify: COMMAND\" into " + l.File + " on " + l.out.Base + ", say --verify-cmd, or --no-verify")
-}
-
-// markers finds the files in the candidate's tree that say how a directory is
-// tested, above the paths that change.
-func (l *lander) markers(ctx context.Context) ([]marker, error) {
-	all, err := l.Repo.Paths(ctx, l.plan.tree)
-	if err != nil {
-		return nil, err
-	}
-	above := map[string]bool{}
-	for _, p := range l.plan.changed {
-		for dir := path.Dir(p); ; dir = path.Dir(dir) {
-			above[dir] = true
-			if dir == "." {
-				break
-			}
-		}
-	}
-	var out []marker
-	for _, p := range all {
-		dir := path.Dir(p)
-		if !above[dir] {
-			continue
-		}
-		name := path.Base(p)
-		kinds, err := l.kinds(ctx, name, p)
-		if err != nil {
-			return nil, err
-		}
-		if dir == "." {
-			dir = ""
-		}
-		for _, k := range kinds {
-			if k == "go" && !goTests(all, dir) {
-				return nil, l.unverifiable("%s has no tests at all", path.Join(dir, "go.mod"))
-			}
-			out = append(out, marker{dir, k})
-		}
-	}
-	return out, nil
-}
-
-// goTests says whether a module has a test file.
-func goTests(all []string, dir string) bool {
-	return slices.ContainsFunc(all, func(p string) bool {
-		return strings.HasSuffix(p, "_test.go") && (dir == "" || strings.HasPrefix(p, dir+"/"))
-	})
-}
-
-func (l *lander) kinds(ctx context.Context, name, file string) ([]string, error) {
-	switch name {
-	case "go.mod":
-		return []string{"go"}, nil
-	case "Cargo.toml":
-		return []string{"cargo"}, nil
-	case "package.json", "Makefile":
-	default:
-		return nil, nil
-	}
-	data, err := l.Repo.TreeFile(ctx, l.plan.tree, file)
-	if err != nil {
-		return nil, err
-	}
-	if name == "package.json" {
-		var p struct {
-			Scripts map[string]string `json:"scripts"`
-		}
-		if json.Unmarshal(data, &p) == nil && p.Scripts["test"] != "" {
-			return []string{"npm"}, nil
-		}
-		return nil, nil
-	}
-	var kinds []string
-	for line := range strings.Lines(string(data)) {
-		for _, target := range []string{"check", "test"} {
-			if rest, ok := strings.CutPrefix(line, target); ok && strings.HasPrefix(strings.TrimLeft(rest, " \t"), ":") && !strings.HasPrefix(strings.TrimLeft(rest, " \t"), ":=") {
-				kinds = append(kinds, "make "+target)
-			}
-		}
-	}
-	return kinds, nil
 }
 
 // verify runs the commands on exactly the candidate, in a work tree of the
