@@ -58,6 +58,7 @@ type Repo struct {
 	bare   bool
 	format string
 	env    []string
+	pins   []string // "HOST:PORT:ADDRESS" of what network commands do not look up
 }
 
 // Open finds the repository that dir lies in. env is the environment of every
@@ -146,6 +147,9 @@ func (r *Repo) Local(args ...string) Command {
 // Network returns the command "git args" at the repository's root for fetching
 // and pushing; prompts on a terminal are off.
 func (r *Repo) Network(args ...string) Command {
+	for _, p := range r.pins {
+		args = append([]string{"-c", "http.curloptResolve=" + p}, args...)
+	}
 	return Command{Dir: r.dir, Name: "git", Args: args, Env: base(r.env)}
 }
 

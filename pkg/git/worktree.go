@@ -165,10 +165,20 @@ type Status struct {
 
 // Status reads it without touching the index file.
 func (r *Repo) Status(ctx context.Context, ignored bool) (Status, error) {
-	args := []string{"status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=none"}
 	if ignored {
-		args = append(args, "--ignored=traditional")
+		return r.status(ctx, "--untracked-files=normal", "--ignored=traditional")
 	}
+	return r.status(ctx, "--untracked-files=normal")
+}
+
+// Tracked is Status without a look for what is not tracked, which takes twice
+// as long in a large work tree.
+func (r *Repo) Tracked(ctx context.Context) (Status, error) {
+	return r.status(ctx, "--untracked-files=no")
+}
+
+func (r *Repo) status(ctx context.Context, which ...string) (Status, error) {
+	args := append([]string{"status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--ignore-submodules=none"}, which...)
 	cmd := r.Local(append([]string{"--no-optional-locks"}, args...)...)
 	cmd.MaxOutput = 64 << 20
 	res, err := Run(ctx, cmd)
