@@ -11,6 +11,9 @@ import (
 	"strings"
 )
 
+// AttributeFiles is the pathspec of all .gitattributes.
+const AttributeFiles = ":(glob)**/.gitattributes"
+
 // Attributed says whether some .gitattributes of the trees, or this clone's
 // own info/attributes, contains one of texts. It is the cheap question before
 // CheckAttr.
@@ -23,7 +26,7 @@ func (r *Repo) Attributed(ctx context.Context, trees []string, texts ...string) 
 		}
 		args = append(args, "-e", text)
 	}
-	_, err = r.ask(ctx, append(append(args, trees...), "--", ":(glob)**/.gitattributes")...)
+	_, err = r.ask(ctx, append(append(args, trees...), "--", AttributeFiles)...)
 	if failed, ok := errors.AsType[*CommandError](err); ok && failed.ExitCode == 1 {
 		return false, nil
 	}

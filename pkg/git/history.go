@@ -140,9 +140,10 @@ func (r *Repo) TreeFile(ctx context.Context, treeish, name string) ([]byte, erro
 }
 
 // Changed returns the paths in which two trees or commits differ, a rename as
-// both of its names.
-func (r *Repo) Changed(ctx context.Context, a, b string) ([]string, error) {
-	res, err := r.ask(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", a, b, "--")
+// both of its names; only those that some of specs match, if there are any.
+func (r *Repo) Changed(ctx context.Context, a, b string, specs ...string) ([]string, error) {
+	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", a, b, "--"}
+	res, err := r.ask(ctx, append(args, specs...)...)
 	if err != nil {
 		return nil, err
 	}

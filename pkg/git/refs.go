@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -28,6 +30,23 @@ func (r *Repo) Refs(ctx context.Context, prefixes ...string) ([]Ref, error) {
 		out = append(out, Ref{Name: name, Commit: Commit(id)})
 	}
 	return out, nil
+}
+
+// Tip returns what exactly one ref points at; "" without one. A ref that was
+// just written is most often a file of its own, which spares a process.
+func (r *Repo) Tip(ctx context.Context, name string) (Commit, error) {
+	if data, err := os.ReadFile(filepath.Join(r.common, filepath.FromSlash(name))); err == nil {
+		if c, err := ParseCommit(strings.TrimSpace(string(data))); err == nil {
+			return c, nil
+		}
+	}
+	refs, err := r.Refs(ctx, name)
+	for _, ref := range refs {
+		if ref.Name == name {
+			return ref.Commit, err
+		}
+	}
+	return "", err
 }
 
 // RefChange moves one ref.

@@ -22,7 +22,7 @@ func sealed(head []byte) bool {
 // changed LFS files without the hook that uploads them.
 func (l *lander) guard(ctx context.Context) error {
 	trees := []string{string(l.out.BaseBefore), string(l.out.Head)}
-	some, err := l.Repo.Attributed(ctx, trees, "filter=git-crypt", "filter=lfs")
+	some, err := l.filtered(ctx, trees)
 	if err != nil || !some {
 		return err
 	}
@@ -36,15 +36,15 @@ func (l *lander) guard(ctx context.Context) error {
 			names = append(names, b.Path)
 		}
 	}
-	filters := map[string]string{}
+	by := map[string]string{}
 	for _, t := range trees { // taking the attribute away does not make a secret public
 		got, err := l.Repo.CheckAttr(ctx, t, "filter", names)
 		if err != nil {
 			return err
 		}
 		for name, v := range got {
-			if filters[name] == "" || strings.HasPrefix(v, "git-crypt") {
-				filters[name] = v
+			if by[name] == "" || strings.HasPrefix(v, "git-crypt") {
+				by[name] = v
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func (l *lander) guard(ctx context.Context) error {
 	var ids []string
 	lfs := false
 	for _, b := range blobs {
-		f := filters[b.Path]
+		f := by[b.Path]
 		lfs = lfs || f == "lfs"
 		if f != "git-crypt" && !strings.HasPrefix(f, "git-crypt-") || !strings.HasPrefix(b.Mode, "100") {
 			continue
@@ -78,6 +78,31 @@ func (l *lander) guard(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lookForFilters asks for the attributes of the head, while the remote is
+// asked for the base: looking through a large tree takes a while.
+func (l *lander) lookForFilters(ctx context.Context, head git.Commit) {
+	ctx, l.filtersGiveUp = context.WithCancel(ctx)
+	l.filters = ask(func() (err error) {
+		l.headFiltered, err = l.Repo.Attributed(ctx, []string{string(head)}, filters()...)
+		return err
+	})
+}
+
+// filters are what attributes ask of the files that guard looks at.
+func filters() []string { return []string{"filter=git-crypt", "filter=lfs"} }
+
+// filtered says whether the attributes of some tree, the base's and the
+// head's, name a filter. Where they are the same in both, one answer serves.
+func (l *lander) filtered(ctx context.Context, trees []string) (bool, error) {
+	if l.filters != nil && l.filters.answer() == nil && !l.headFiltered {
+		changed, err := l.Repo.Changed(ctx, trees[0], trees[1], git.AttributeFiles)
+		if err != nil || len(changed) == 0 {
+			return false, err
+		}
+	}
+	return l.Repo.Attributed(ctx, trees, filters()...)
 }
 
 // pushesLFS says whether a pre-push hook is there.

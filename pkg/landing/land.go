@@ -211,6 +211,10 @@ type lander struct {
 	ciReady  *pending
 	ciGiveUp context.CancelFunc
 	gated    bool
+
+	filters       *pending // whether the head's attributes name a filter that guard looks at
+	filtersGiveUp context.CancelFunc
+	headFiltered  bool // once filters has answered
 }
 
 // Land lands the branch that is checked out. It always returns a result.
@@ -320,6 +324,10 @@ func (l *lander) finish(ctx context.Context, err error) {
 	if l.ciGiveUp != nil {
 		l.ciGiveUp()
 		_ = l.ciReady.answer() // nobody asks any more
+	}
+	if l.filtersGiveUp != nil {
+		l.filtersGiveUp()
+		_ = l.filters.answer() // no process outlives this
 	}
 	if ctx.Err() == nil && l.book != nil && l.rec.Staging != "" {
 		end, cancel := context.WithTimeoutCause(ctx, 30*time.Second, git.ErrDeadline)

@@ -79,6 +79,8 @@ func (l *lander) prepare(ctx context.Context) error {
 	looked := ask(func() (err error) {
 		if st, err = l.Repo.Status(ctx, false); err != nil || st.Head == "" || len(st.Changed) > 0 {
 			giveUp()
+		} else {
+			l.lookForFilters(ctx, st.Head)
 		}
 		return err
 	})
@@ -298,6 +300,7 @@ func (l *lander) discover(ctx context.Context, remote string) error {
 		return err
 	}
 	l.url = fetch
+	l.say("land", "%s: asking %s for the base", l.out.Branch, l.place())
 	if len(push) > 1 {
 		return stop(fault.Usage, "git remote get-url --push --all "+remote, "%s pushes to %d places; a landing has one", remote, len(push))
 	}
@@ -380,15 +383,12 @@ func (l *lander) bring(ctx context.Context, tip git.Commit) error {
 	}); err != nil {
 		return err
 	}
-	refs, err := l.Repo.Refs(ctx, l.baseRef())
-	if err != nil {
-		return err
+	tip, err := l.Repo.Tip(ctx, l.baseRef())
+	if err == nil && tip == "" {
+		err = fmt.Errorf("%s is not there after it was fetched", l.baseRef())
 	}
-	if len(refs) != 1 {
-		return fmt.Errorf("%s is not there after it was fetched", l.baseRef())
-	}
-	l.out.BaseBefore = refs[0].Commit
-	return nil
+	l.out.BaseBefore = tip
+	return err
 }
 
 // readRules reads the configuration file in the base: a branch must not be
@@ -435,12 +435,16 @@ func (l *lander) snapshot(ctx context.Context) error {
 			return err
 		}
 	}
-	where := l.out.Remote
-	if r, err := git.ParseRemote(l.url); err == nil {
-		where += " (" + r.String() + ")"
-	}
-	l.say("land", "%s onto %s at %s", l.out.Branch, l.out.Base, where)
+	l.say("land", "%s onto %s at %s", l.out.Branch, l.out.Base, l.place())
 	return l.others(ctx)
+}
+
+// place names the landing remote for a person.
+func (l *lander) place() string {
+	if r, err := git.ParseRemote(l.url); err == nil {
+		return l.out.Remote + " (" + r.String() + ")"
+	}
+	return l.out.Remote
 }
 
 // targets are the workloads to wait for; the command line replaces the file.
@@ -456,8 +460,8 @@ func (l *lander) targets() []string {
 
 // others warns of another task's commits among those to be landed.
 func (l *lander) others(ctx context.Context) error {
-	if tasks, err := os.ReadDir(filepath.Join(l.Repo.CommonDir(), "homelab", "tasks")); err != nil || len(tasks) == 0 {
-		return nil //nolint:nilerr // no tasks, nothing to warn of
+	if tasks, err := os.ReadDir(filepath.Join(l.Repo.CommonDir(), "homelab", "tasks")); err != nil || len(tasks) == 0 || len(tasks) == 1 && l.task.Topic != "" {
+		return nil //nolint:nilerr // no other tasks, nothing to warn of
 	}
 	refs, err := l.Repo.Refs(ctx, "refs/heads/")
 	if err != nil {

@@ -214,11 +214,7 @@ func (l *lander) lookAgain(ctx context.Context) (git.Commit, error) {
 	} else if err != nil {
 		return "", err
 	}
-	refs, err := l.Repo.Refs(ctx, l.baseRef())
-	if err != nil || len(refs) == 0 {
-		return "", err
-	}
-	return refs[0].Commit, nil
+	return l.Repo.Tip(ctx, l.baseRef())
 }
 
 // nextRound goes back to integrating after a lost race, or finds that an
