@@ -109,7 +109,6 @@ func TestAfterAMergedRevert(t *testing.T) {
 	if got := trailers(w.message(r.Landed), trailerRestores); !w.has("fan") || !w.has("fix") || !slices.Equal(got, []git.Commit{x}) {
 		t.Errorf("it restores %v, not %s:\n%s", got, x, w.origin.Git("ls-tree", "--name-only", "main"))
 	}
-	// What brought it back may have come through a pull request too.
 	c.Write("more", "x")
 	c.Commit("more")
 	r, s = w.land(c, Options{})
@@ -174,7 +173,7 @@ func TestTakenOff(t *testing.T) {
 	}
 }
 
-// A revert that was itself undone does not count.
+// A revert that was itself undone, through a pull request even, does not count.
 func TestTakenOffAndBroughtBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "main")
@@ -183,8 +182,11 @@ func TestTakenOffAndBroughtBack(t *testing.T) {
 	wants(t, r, s, fault.Timeout, "")
 	x := w.undo(r.Landed, false)
 	at := w.origin.Clone()
+	at.Git("checkout", "--quiet", "-b", "again")
 	at.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-commit", string(x))
 	at.Commit("Again\n\nHomelab-Restores: " + string(x) + "\n")
+	at.Git("checkout", "--quiet", "main")
+	at.Git("-c", "user.name=A", "-c", "user.email=a@x", "merge", "--quiet", "--no-ff", "-m", "Merge #9", "again")
 	at.Git("push", "--quiet", "origin", "HEAD:main")
 	ci := &fakeCI{base: green()}
 	r, s = w.land(c, Options{}, with(ci))
