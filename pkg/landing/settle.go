@@ -87,7 +87,7 @@ func (l *lander) moveBranch(ctx context.Context, trees []git.Worktree, ref strin
 	name := strings.TrimPrefix(ref, "refs/heads/")
 	stays := func(why string) { l.warn("%s stays at %s: %s", name, old.Short(), why) }
 	forward, err := git.Yes, error(nil)
-	if merged := old == l.rec.Head && to == l.out.Landed && l.rec.Pull == nil; !merged && old != l.rec.Before {
+	if merged := old == l.rec.Head && to == l.out.Landed && l.rec.Pull == nil; !merged && !seen(old, l.rec.Before, l.theirs) {
 		forward, err = l.Repo.IsAncestor(ctx, old, to)
 	}
 	if err != nil || forward != git.Yes {
