@@ -220,6 +220,24 @@ func (l *lander) lookAgain(ctx context.Context) (git.Commit, error) {
 // nextRound goes back to integrating after a lost race, or finds that an
 // earlier push has landed all the same.
 func (l *lander) nextRound(ctx context.Context) error {
+	if err := l.lost(ctx); err != nil || l.out.Landed != "" {
+		return err
+	}
+	if err := l.readRules(ctx); err != nil { // what verifies may have changed with the base
+		return err
+	}
+	if err := l.tightened(); err != nil {
+		return err
+	}
+	if err := l.complete(ctx); err != nil {
+		return err
+	}
+	return l.compare(ctx)
+}
+
+// lost reads the base's new tip after a lost race and makes it the one to land
+// on, or finds that an earlier push has landed all the same.
+func (l *lander) lost(ctx context.Context) error {
 	if err := l.unstage(ctx); err != nil {
 		return err
 	}
@@ -248,16 +266,7 @@ func (l *lander) nextRound(ctx context.Context) error {
 	l.out.BaseBefore = tip
 	l.say("push", "lost the race: %s is now %s; attempt %d of %d", l.out.Base, tip.Short(), l.out.Attempts+1, mostAttempts)
 	l.Tell(Raced{Tip: tip, Attempt: l.out.Attempts + 1})
-	if err := l.readRules(ctx); err != nil { // what verifies may have changed with the base
-		return err
-	}
-	if err := l.tightened(); err != nil {
-		return err
-	}
-	if err := l.complete(ctx); err != nil {
-		return err
-	}
-	return l.compare(ctx)
+	return nil
 }
 
 // tightened ends a landing whose base has begun to ask for CI's gate while it
