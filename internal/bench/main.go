@@ -59,6 +59,7 @@ func measurements() []measurement {
 		{[]string{"deploy-start"}, deployStart},
 		{[]string{"deploy-ready", "deploy-replaced", "deploy-failed"}, deployLag},
 		{[]string{"deploy-memory", "deploy-requests"}, deployMany},
+		{[]string{"land-time", "land-line", "land-processes"}, landing},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
 		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}
