@@ -128,6 +128,13 @@ func (r *Repo) GitDir() string { return r.gitDir }
 // CommonDir returns the git directory that all work trees of the clone share.
 func (r *Repo) CommonDir() string { return r.common }
 
+// HooksDir returns the directory of this work tree's hooks; core.hooksPath is
+// honoured. It need not exist.
+func (r *Repo) HooksDir(ctx context.Context) (string, error) {
+	res, err := r.ask(ctx, "rev-parse", "--path-format=absolute", "--git-path", "hooks")
+	return strings.TrimSuffix(string(res.Stdout), "\n"), err
+}
+
 // Bare says whether the repository has no work tree of its own.
 func (r *Repo) Bare() bool { return r.bare }
 

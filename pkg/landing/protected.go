@@ -196,6 +196,9 @@ func (l *lander) lookAt(ctx context.Context, r Record, fresh bool) (bool, error)
 		if l.book, err = openJournal(l.Repo.CommonDir(), r.ID); err != nil {
 			return false, err
 		}
+		if err := l.guard(ctx); err != nil {
+			return false, err
+		}
 		if err := l.pushBranch(ctx, l.reviewRemote()); err != nil {
 			return false, err
 		}
