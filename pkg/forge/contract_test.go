@@ -74,7 +74,7 @@ func TestContract(t *testing.T) {
 			w := forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: "anna/fan", Base: "main", Title: "T", Body: "B"}
 
 			got, err := c.Repository(ctx, "lab/infra")
-			if err != nil || got != (forge.Repository{FullName: "lab/infra", Push: true}) {
+			if err != nil || got != (forge.Repository{FullName: "lab/infra", Push: forge.Yes}) {
 				t.Errorf("%+v, %v", got, err)
 			}
 			// Many open ones of others, a closed one of this branch, one of a

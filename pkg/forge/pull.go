@@ -11,10 +11,20 @@ import (
 	"homelab/pkg/poll"
 )
 
+// Right is what a forge says of a permission. The zero value is nothing.
+type Right int
+
+// What a forge can say.
+const (
+	Unsaid Right = iota
+	Yes
+	No
+)
+
 // Repository is what a forge says about a repository to whose token asks.
 type Repository struct {
 	FullName string
-	Push     bool
+	Push     Right
 	Mirror   bool // never on GitHub
 	Archived bool
 }
@@ -28,13 +38,19 @@ func (c *Client) Repository(ctx context.Context, path string) (Repository, error
 		Mirror      bool   `json:"mirror"`
 		Archived    bool   `json:"archived"`
 		Permissions struct {
-			Push bool `json:"push"`
+			Push *bool `json:"push"`
 		} `json:"permissions"`
 	}
 	if err := c.do(ctx, http.MethodGet, nil, nil, &r, repos(path)...); err != nil {
 		return Repository{}, err
 	}
-	return Repository{FullName: r.FullName, Push: r.Permissions.Push, Mirror: r.Mirror, Archived: r.Archived}, nil
+	out := Repository{FullName: r.FullName, Mirror: r.Mirror, Archived: r.Archived}
+	if push := r.Permissions.Push; push != nil {
+		if out.Push = No; *push {
+			out.Push = Yes
+		}
+	}
+	return out, nil
 }
 
 func repos(path string, more ...string) []string {

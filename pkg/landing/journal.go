@@ -48,7 +48,9 @@ type Record struct {
 	Commands  []Command    `json:"commands,omitempty"`
 	Staging   string       `json:"staging,omitempty"` // full ref on the remote
 	Pull      *PullRequest `json:"pull_request,omitempty"`
-	Review    git.Commit   `json:"review,omitempty"` // what was pushed as the branch, for a pull request
+	Review    git.Commit   `json:"review,omitempty"`   // what was published for a pull request
+	Reviewed  []git.Commit `json:"reviewed,omitempty"` // what was before that
+	Topic     string       `json:"topic,omitempty"`    // of a request that has no branch
 	Pipeline  int64        `json:"pipeline,omitempty"`
 	NoWatch   bool         `json:"no_watch,omitempty"`
 	RequireCI bool         `json:"require_ci,omitempty"`

@@ -201,9 +201,12 @@ func (l *lander) remote(ctx context.Context) (string, error) {
 		}
 	}
 	name, why, left := chooseRemote(in)
+	if name == "" {
+		name, left = l.writable(ctx, left)
+	}
 	switch {
 	case name == "":
-		return "", stop(fault.Usage, ui.Command("homelab", "work", "land", "--remote", left[0]),
+		return "", stop(fault.Usage, ui.Command("homelab", "work", "land", "--remote", strings.Fields(left[0])[0]),
 			"several remotes could take the landing: %s; write \"remote: NAME\" into %s, or say --remote", strings.Join(left, ", "), l.File)
 	case !slices.Contains(all, name):
 		return "", stop(fault.Usage, "git remote -v", "%s names the remote %q, which this clone does not have", why, name)

@@ -214,6 +214,11 @@ func (l *lander) drop(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
+	if r.Review != "" { // it tells whose the commits of a pull request are
+		defer book.close()
+		r.Phase = Done
+		return book.write(r)
+	}
 	return book.remove()
 }
 
