@@ -87,6 +87,7 @@ func (l *lander) prepare(ctx context.Context) error {
 	var lsErr error
 	remote, found := l.remote(ctx)
 	if found == nil {
+		l.say("land", "%s: asking %s for the base", l.out.Branch, remote)
 		lsErr = l.discover(network, remote)
 	}
 	if err := looked.answer(); err != nil {
@@ -303,7 +304,6 @@ func (l *lander) discover(ctx context.Context, remote string) error {
 		return err
 	}
 	l.url = fetch
-	l.say("land", "%s: asking %s for the base", l.out.Branch, l.place())
 	if len(push) > 1 {
 		return stop(fault.Usage, "git remote get-url --push --all "+remote, "%s pushes to %d places; a landing has one", remote, len(push))
 	}

@@ -198,7 +198,10 @@ func (s *starter) branch(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if user == "" || !ok {
+	if user == "" {
+		return "", stop(fault.Usage, ui.Command("env", "USER=anna", "homelab", "work", "start", s.o.Topic), "USER is not set, and it begins the branch's name")
+	}
+	if !ok {
 		return "", stop(fault.Usage, ui.Command("env", "USER=anna", "homelab", "work", "start", s.o.Topic), "%s cannot begin a branch's name; USER says who works here", ui.Quote(ui.Clean(user)))
 	}
 	return name, nil

@@ -166,7 +166,7 @@ func TestStartRefused(t *testing.T) {
 		{"no such base", StartOptions{Topic: "a", Base: "gone"}, nil, fault.Usage, "origin has no branch gone"},
 		{"no such remote", StartOptions{Topic: "a", Remote: "gone"}, nil, fault.Usage, "does not have"},
 		{"no such commit", StartOptions{Topic: "a", From: "gone"}, nil, fault.Usage, "--from"},
-		{"no user", StartOptions{Topic: "a"}, func(*bench) {}, fault.Usage, "cannot begin a branch's name"},
+		{"no user", StartOptions{Topic: "a"}, func(*bench) {}, fault.Usage, "USER is not set"},
 		{"path taken", StartOptions{Topic: "a"}, func(b *bench) { b.clone.Write(".worktrees/a/file", "x") }, fault.Usage, "is no work tree"},
 		{"other work tree there", StartOptions{Topic: "a"}, func(b *bench) { b.clone.Git("worktree", "add", "-q", "-b", "mine", ".worktrees/a") }, fault.Usage, "with mine checked out"},
 		{"checked out elsewhere", StartOptions{Topic: "a"}, func(b *bench) {
