@@ -218,7 +218,7 @@ func ClassifyPush(p PushReply, ref string) PushClass {
 		return PushUnknown
 	case contact(text) == Refused:
 		return PushDenied
-	case p.Exit == 1 && !strings.Contains(text, "fatal:"):
+	case p.Exit == 1 && !contains(text, "fatal:", "error: RPC failed", "send-pack: unexpected disconnect", "error in sideband demultiplexer"):
 		return PushHook
 	}
 	return PushUnknown

@@ -195,6 +195,7 @@ func TestClassifyPush(t *testing.T) {
 		{"not there for us", git.PushReply{Exit: 128, Text: "remote: Repository not found.\nfatal: repository 'https://github.com/a/b.git/' not found\n"}, git.PushDenied},
 
 		{"cut", git.PushReply{Exit: 128, Text: "error: RPC failed; curl 56 GnuTLS recv error (-54): Error in the pull function.\nsend-pack: unexpected disconnect while reading sideband packet\nfatal: the remote end hung up unexpectedly\n"}, git.PushUnknown},
+		{"cut by the server, without a last word of git", git.PushReply{Exit: 1, Text: "send-pack: unexpected disconnect while reading sideband packet\nerror: error in sideband demultiplexer\nerror: failed to push some refs to 'ssh://git.example.lan/a/b.git'\n"}, git.PushUnknown},
 		{"502", git.PushReply{Exit: 1, Text: "error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502\nfatal: the remote end hung up unexpectedly\n"}, git.PushUnknown},
 		{"deadline", git.PushReply{Exit: -1, Ended: git.ErrDeadline}, git.PushUnknown},
 		{"interrupted after the server said yes", git.PushReply{Exit: -1, Ended: context.Canceled, Lines: line(' ', "1..2")}, git.PushUnknown},

@@ -118,12 +118,12 @@ func (l *lander) made(ctx context.Context, access Access, to string, links []str
 	}
 	page := l.page(access, l.url)
 	if !known {
-		return true, stop(fault.Held, page+"/pulls", "%s takes pull requests only; one was made of %s, and the server does not say its number", l.out.Base, l.out.Branch)
+		return true, stop(fault.Held, "homelab work land", "%s takes pull requests only; one was made of %s, and the server does not say its number", l.out.Base, l.out.Branch)
 	}
 	if address == "" && before != nil && before.Number == n {
 		address = before.URL
 	}
-	if address == "" {
+	if address == "" && page != "" {
 		address = fmt.Sprintf("%s/pulls/%d", page, n)
 	}
 	return true, l.proposed(PullRequest{URL: address, Number: n, State: "open"})

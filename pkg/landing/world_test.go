@@ -278,6 +278,9 @@ func hook(t *testing.T, r *gittest.Repo, name, script string) {
 
 // The child of the crash tests: lands, and dies at a journal write.
 func TestMain(m *testing.M) {
+	if os.Getenv("HOMELAB_PROC_RECEIVE") != "" {
+		os.Exit(procReceive())
+	}
 	if spec := os.Getenv("HOMELAB_LANDING_CHILD"); spec != "" {
 		os.Exit(child(spec))
 	}
