@@ -46,7 +46,7 @@ type Record struct {
 	Tried     []git.Commit `json:"tried,omitempty"`     // every candidate that was pushed to the base
 	Attempts  int          `json:"attempts"`
 	Commands  []Command    `json:"commands,omitempty"`
-	Staging   string       `json:"staging,omitempty"` // full ref on the remote
+	Stagings  []Staging    `json:"stagings,omitempty"` // branches on the remote that are not deleted yet
 	Pull      *PullRequest `json:"pull_request,omitempty"`
 	Review    git.Commit   `json:"review,omitempty"`   // what was published for a pull request
 	Reviewed  []git.Commit `json:"reviewed,omitempty"` // what was before that

@@ -242,6 +242,9 @@ func (l *lander) run(ctx context.Context) error {
 	if done, err := l.resume(ctx); done || err != nil {
 		return err
 	}
+	if err := l.sweep(ctx); err != nil {
+		return err
+	}
 	if len(l.list) == 0 {
 		// What was reverted comes back with new work on top, not by repeating the
 		// command.
@@ -329,7 +332,7 @@ func (l *lander) finish(ctx context.Context, err error) {
 		l.filtersGiveUp()
 		_ = l.filters.answer() // no process outlives this
 	}
-	if ctx.Err() == nil && l.book != nil && l.rec.Staging != "" {
+	if ctx.Err() == nil && l.book != nil && len(l.rec.Stagings) > 0 {
 		end, cancel := context.WithTimeoutCause(ctx, 30*time.Second, git.ErrDeadline)
 		defer cancel()
 		if err := l.unstage(end); err != nil {

@@ -204,17 +204,13 @@ func (l *lander) goOn(ctx context.Context, r Record) error {
 
 // drop forgets a landing that has published nothing on the base.
 func (l *lander) drop(ctx context.Context, r Record) error {
-	if r.Staging != "" {
-		if err := l.deleteStaging(ctx, r.Staging, r.Candidate); err != nil {
-			l.warn("the branch %s of an earlier landing is still on %s: %v", r.Staging, r.Remote, err)
-		}
-	}
+	r.Stagings = l.remove(ctx, r.Stagings)
 	l.forgetRefs(ctx, r.ID)
 	book, err := openJournal(l.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
 	}
-	if r.Review != "" { // it tells whose the commits of a pull request are
+	if r.Review != "" || len(r.Stagings) > 0 { // it tells whose the commits of a pull request are, and what is still to be deleted
 		defer book.close()
 		r.Phase = Done
 		return book.write(r)
@@ -230,11 +226,7 @@ func (l *lander) close(ctx context.Context, r Record) error {
 		return err
 	}
 	defer book.close()
-	if r.Staging != "" {
-		if err := l.deleteStaging(ctx, r.Staging, r.Candidate); err != nil {
-			l.warn("the branch %s of an earlier landing is still on %s: %v", r.Staging, r.Remote, err)
-		}
-	}
+	r.Stagings = l.remove(ctx, r.Stagings)
 	r.Phase = Done
 	l.forgetRefs(ctx, r.ID)
 	return book.write(r)
@@ -284,7 +276,7 @@ func (l *lander) tidy(ctx context.Context) {
 	defer l.book.close()
 	switch l.rec.Phase {
 	case Begun, Integrated, Verified, Staged:
-		if l.rec.Staging != "" {
+		if len(l.rec.Stagings) > 0 {
 			return // the next run deletes it
 		}
 		l.forgetRefs(ctx, l.out.ID)

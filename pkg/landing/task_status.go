@@ -224,9 +224,9 @@ func (d *Desk) strays(ctx context.Context, tasks []Task, records []Record, ask b
 	live := map[string]bool{}
 	remotes := []string{}
 	for _, r := range records {
-		if r.Staging != "" {
-			if live[r.Staging] = UnderWay(d.Repo.CommonDir(), r.ID); !live[r.Staging] {
-				out = append(out, Stray{Remote: r.Remote, Branch: strings.TrimPrefix(r.Staging, "refs/heads/")})
+		for _, s := range r.Stagings {
+			if live[s.Ref] = UnderWay(d.Repo.CommonDir(), r.ID); !live[s.Ref] {
+				out = append(out, Stray{Remote: r.Remote, Branch: strings.TrimPrefix(s.Ref, "refs/heads/")})
 			}
 		}
 		if !slices.Contains(remotes, r.Remote) {

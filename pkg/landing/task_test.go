@@ -442,7 +442,7 @@ func TestStatus(t *testing.T) {
 	tip := b.others("g", "x")
 	records := []Record{
 		{ID: "20261120T163000Z-0001", Phase: Proposed, Branch: "anna/a", Base: "main", Remote: "origin", Pull: &PullRequest{URL: "u", Number: 7, State: "open"}},
-		{ID: "20261120T163000Z-0002", Phase: Staged, Branch: "other", Base: "main", Remote: "origin", Staging: "refs/heads/homelab/land/20261120T163000Z-0002"},
+		{ID: "20261120T163000Z-0002", Phase: Staged, Branch: "other", Base: "main", Remote: "origin", Stagings: []Staging{{Ref: "refs/heads/homelab/land/20261120T163000Z-0002"}}},
 		{ID: "20261120T163000Z-0003", Phase: Done, Branch: "anna/on-top", Base: "main", Remote: "origin"},
 	}
 	for _, r := range records {
@@ -817,7 +817,10 @@ func TestAbort(t *testing.T) {
 		left   bool // the journal
 	}{
 		{"verified", Record{Phase: Verified}, nil, fault.OK, false, false},
-		{"staged", Record{Phase: Staged, Staging: staging}, func(b *bench, c string) { b.clone.Git("push", "-q", "origin", c+":"+staging) }, fault.OK, false, false},
+		{"staged", Record{Phase: Staged, Stagings: []Staging{{Ref: staging}}}, func(b *bench, c string) { b.clone.Git("push", "-q", "origin", c+":"+staging) }, fault.OK, false, false},
+		{"staged twice", Record{Phase: Staged, Stagings: []Staging{{Ref: staging}, {Ref: staging + "-2"}}}, func(b *bench, c string) {
+			b.clone.Git("push", "-q", "origin", c+":"+staging, c+":"+staging+"-2")
+		}, fault.OK, false, false},
 		{"not pushed", Record{Phase: Pushing}, nil, fault.OK, false, false},
 		{"pushed", Record{Phase: Pushing}, func(b *bench, c string) { b.clone.Git("push", "-q", "origin", c+":refs/heads/main") }, fault.OK, true, true},
 		{"pushed, and the base went on", Record{Phase: Pushing}, func(b *bench, c string) {
@@ -837,6 +840,9 @@ func TestAbort(t *testing.T) {
 			c := w.Commit("a")
 			r := tc.record
 			r.ID, r.Branch, r.Base, r.Remote, r.Candidate, r.Tried = id, "anna/a", "main", "origin", git.Commit(c), []git.Commit{git.Commit(c)}
+			for i := range r.Stagings {
+				r.Stagings[i].Commit = git.Commit(c)
+			}
 			j, err := openJournal(filepath.Join(b.clone.Dir, ".git"), id)
 			if err != nil {
 				t.Fatal(err)
