@@ -54,11 +54,18 @@ func (l *lander) begin(ctx context.Context) error {
 
 func (l *lander) endpointName() string { return l.out.Remote }
 
-// write puts the record down, in a phase.
+// write puts the record down, in a phase. That of a revert is a part of the
+// record of the landing that it reverts.
 func (l *lander) write(p Phase) error {
 	l.rec.Phase = p
-	if err := l.book.write(l.rec); err != nil {
-		return fmt.Errorf("journal of %s: %w", l.rec.ID, err)
+	whole, book := l.rec, l.book
+	if l.of != nil {
+		part := l.rec
+		l.of.rec.Revert = &part
+		whole, book = l.of.rec, l.of.book
+	}
+	if err := book.write(whole); err != nil {
+		return fmt.Errorf("journal of %s: %w", whole.ID, err)
 	}
 	if l.Wrote != nil {
 		l.Wrote(p)
@@ -192,8 +199,7 @@ func (l *lander) undoneByHand(ctx context.Context) error {
 	if !slices.ContainsFunc(l.theirs, func(e git.Entry) bool { return strings.HasPrefix(e.Subject, "Revert \"") }) {
 		return nil
 	}
-	const says = "This reverts commit "
-	messages, order, err := l.Repo.Messages(ctx, l.out.Head, l.out.BaseBefore, says, false)
+	messages, order, err := l.Repo.Messages(ctx, l.out.Head, l.out.BaseBefore, saysReverts, false)
 	if err != nil {
 		return err
 	}
@@ -201,10 +207,8 @@ func (l *lander) undoneByHand(ctx context.Context) error {
 		if len(trailers(messages[x], trailerReverts)) > 0 {
 			continue
 		}
-		_, after, _ := strings.Cut(messages[x], says)
-		id, _, _ := strings.Cut(after, ",") // "..., reversing changes made to ..."
-		undone, err := git.ParseCommit(strings.TrimRight(strings.TrimSpace(strings.SplitN(id, "\n", 2)[0]), "."))
-		if err != nil {
+		undone := undoneBy(messages[x])
+		if undone == "" {
 			continue
 		}
 		side, err := l.sideOf(ctx, undone)

@@ -57,6 +57,8 @@ type Record struct {
 	Deploy    []string     `json:"deploy,omitempty"`
 	Named     bool         `json:"named,omitempty"` // Deploy came from the command line
 	Workflows []string     `json:"workflows,omitempty"`
+	Red       int64        `json:"red,omitempty"`    // the failed pipeline that was, or is about to be, restarted
+	Revert    *Record      `json:"revert,omitempty"` // of what takes it off the base again: a landing of its own
 	PID       int          `json:"pid"`
 	Started   time.Time    `json:"started"`
 }

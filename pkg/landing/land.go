@@ -26,6 +26,10 @@ type Options struct {
 	Targets   []string
 	Appear    time.Duration // how long a pipeline may take to appear
 	DryRun    bool
+
+	// RevertOnRed takes the landing off the base again when its pipeline fails,
+	// as far as that is proven to help. It needs CI and Restarts.
+	RevertOnRed bool
 }
 
 // Rules is what the base's own configuration file says.
@@ -67,12 +71,14 @@ type Deps struct {
 	Env   []string // of the verification command: the user's without tokens
 	Cache string   // directory for the tool's caches; absolute
 	// Rules reads the configuration file of a base.
-	Rules  func(name string, data []byte) (Rules, error)
-	File   string // its name
-	CI     CI     // nil: results of CI are never waited for
-	Deploy Deploy // nil: deploys are never waited for
-	Forge  Forge  // nil: pull requests are opened by hand
-	Tell   func(Update)
+	Rules func(name string, data []byte) (Rules, error)
+	File  string // its name
+	CI    CI     // nil: results of CI are never waited for
+	// Restarts starts pipelines anew; nil: nothing is reverted.
+	Restarts Restarts
+	Deploy   Deploy // nil: deploys are never waited for
+	Forge    Forge  // nil: pull requests are opened by hand
+	Tell     func(Update)
 	// Wrote is told after each write of the journal; may be nil.
 	Wrote func(Phase)
 	// Patience is how long a remote that cannot be reached is asked again; 0
@@ -142,6 +148,15 @@ type Result struct {
 	BackupRef  string
 	Pull       *PullRequest
 	Plan       *Plan // of a dry run
+	Revert     *Reverted
+}
+
+// Reverted is what became of taking a red landing off the base again.
+type Reverted struct {
+	Commit  git.Commit // what undoes it; "" when there is none
+	Done    bool       // the base has it
+	Unknown bool       // whether the base has it is not known
+	Reason  string
 }
 
 // Plan is what a landing would do.
@@ -158,7 +173,7 @@ type Update interface{ update() }
 
 // Told is a line of the story.
 type Told struct {
-	Phase string // "land", "merge", "verify", "push", "ci", "deploy"
+	Phase string // "land", "merge", "verify", "push", "ci", "revert", "deploy"
 	Text  string
 }
 
@@ -211,6 +226,9 @@ type lander struct {
 	ciReady  *pending
 	ciGiveUp context.CancelFunc
 	gated    bool
+	before   *pipeline.Outcome // of the commit that was landed on; nil: not looked at
+	of       *lander           // the landing that this one reverts; nil: this is none
+	over     bool              // it is reverted, and all about that is known
 
 	filters       *pending // whether the head's attributes name a filter that guard looks at
 	filtersGiveUp context.CancelFunc
@@ -233,6 +251,9 @@ func Land(ctx context.Context, d Deps, o Options) Result {
 
 // run is the landing, step by step.
 func (l *lander) run(ctx context.Context) error {
+	if l.o.RevertOnRed && (l.o.NoWatch || l.CI == nil || l.Restarts == nil) {
+		return stop(fault.Usage, "homelab work land", "only CI can say that a landing is to be reverted, and it is not watched")
+	}
 	if err := l.prepare(ctx); err != nil {
 		return err
 	}
@@ -394,6 +415,8 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 // standing says what is known of the base, for ends in mid-way.
 func (l *lander) standing() string {
 	switch {
+	case l.out.Landed != "" && l.out.Revert != nil && l.out.Revert.Reason != "":
+		return fmt.Sprintf("%s is on %s; %s", l.out.Landed.Short(), l.out.Base, l.out.Revert.Reason)
 	case l.out.Landed != "":
 		return fmt.Sprintf("%s is on %s", l.out.Landed.Short(), l.out.Base)
 	case l.out.Unknown:

@@ -66,6 +66,17 @@ func message(topic, id, verify string, list []git.Entry, restores []git.Commit) 
 	return defuse(b.String())
 }
 
+// revertMessage is what the commit says that takes a landing off the base.
+// verify is "" for a tree that the base had before: CI has seen it.
+func revertMessage(topic, subject, id, why, verify string, landed git.Commit) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Revert %s: %s\n\n%s\n\n%s: %s\n%s: %s\n", oneLine(topic), oneLine(subject), why, trailerReverts, landed, trailerLanding, id)
+	if verify != "" {
+		fmt.Fprintf(&b, "%s: %s\n", trailerVerify, oneLine(verify))
+	}
+	return defuse(b.String())
+}
+
 // trailers returns the commits that the trailers of one name in a message
 // give. Only the last paragraph has trailers.
 func trailers(message, key string) []git.Commit {

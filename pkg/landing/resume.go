@@ -109,6 +109,11 @@ func (l *lander) relock(ctx context.Context) (err error) {
 // settleRecord does what resumeStep says about one record.
 func (l *lander) settleRecord(ctx context.Context, r Record) (done bool, err error) {
 	fresh := len(l.list) > 0
+	if r.Revert != nil && r.Phase == OnBase {
+		if done, err := l.settleRevert(ctx, &r, fresh); done || fresh || err != nil {
+			return done, err
+		}
+	}
 	switch resumeStep(r.Phase, fresh) {
 	case startAnew:
 		return false, l.drop(ctx, r)
@@ -227,6 +232,10 @@ func (l *lander) close(ctx context.Context, r Record) error {
 	}
 	defer book.close()
 	r.Stagings = l.remove(ctx, r.Stagings)
+	if rv := r.Revert; rv != nil {
+		r.Stagings = append(r.Stagings, l.remove(ctx, rv.Stagings)...)
+		rv.Stagings = nil
+	}
 	r.Phase = Done
 	l.forgetRefs(ctx, r.ID)
 	return book.write(r)
@@ -306,7 +315,7 @@ func (l *lander) tidy(ctx context.Context) {
 	case Proposed:
 	case OnBase:
 		l.forgetRefs(ctx, l.out.ID)
-		if l.out.Kind == fault.OK {
+		if l.out.Kind == fault.OK || l.over {
 			l.rec.Phase = Done
 			if err := l.book.write(l.rec); err != nil {
 				l.warn("%v", err)

@@ -295,6 +295,7 @@ type childSpec struct {
 	Options    Options
 	Result     string // where the result goes
 	Fixed      bool   // a context without signals
+	Court      *court // nil: no CI
 }
 
 func child(spec string) int {
@@ -312,7 +313,7 @@ func child(spec string) int {
 		return 97
 	}
 	writes := 0
-	r := Land(context.Background(), Deps{
+	d := Deps{
 		Repo: repo, Env: c.Env, Cache: c.Cache, Rules: parseRules, File: rulesFile,
 		Wrote: func(Phase) {
 			if writes++; writes == c.DieAt {
@@ -321,7 +322,11 @@ func child(spec string) int {
 				select {}
 			}
 		},
-	}, c.Options)
+	}
+	if c.Court != nil {
+		d.CI, d.Restarts = c.Court, c.Court
+	}
+	r := Land(context.Background(), d, c.Options)
 	fmt.Fprintln(os.Stderr, r.Kind, r.Reason)
 	return r.Kind.Code()
 }
@@ -330,9 +335,13 @@ func child(spec string) int {
 // was killed.
 func (w *world) inChild(c *gittest.Repo, dieAt int, pidFile string) (int, string) {
 	w.t.Helper()
-	spec, err := json.Marshal(childSpec{
-		Dir: c.Dir, Cache: filepath.Join(w.home, "cache"), Env: w.env(), DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true},
-	})
+	return w.asChild(childSpec{Dir: c.Dir, DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true}})
+}
+
+func (w *world) asChild(s childSpec) (int, string) {
+	w.t.Helper()
+	s.Cache, s.Env = filepath.Join(w.home, "cache"), w.env()
+	spec, err := json.Marshal(s)
 	if err != nil {
 		w.t.Fatal(err)
 	}
