@@ -86,7 +86,7 @@ type machine struct {
 
 func main() {
 	dir := flag.String("dir", "", "the folder with the programs; it is removed in the end")
-	quick := flag.Bool("quick", false, "fewer and shorter runs: about two minutes")
+	quick := flag.Bool("quick", false, "fewer and shorter runs: about three minutes")
 	only := flag.String("only", "", "only the measurements with a row of this name (a regular expression)")
 	file := flag.String("json", "", "write the results to this file, too")
 	list := flag.Bool("list", false, "list the rows and end")

@@ -354,7 +354,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 			c.refuse("%s cannot be moved: %v", c.at, err)
 			return nil
 		}
-		c.did("moved %s to %s", c.at, t.Saved)
+		c.did("moved %s to %s", c.brief(c.at), c.brief(t.Saved))
 	}
 	c.item.TrashID, c.item.Done = id, true
 	if err := c.dropBranch(ctx); err != nil {
@@ -372,6 +372,14 @@ func (c *cleaner) putAway(ctx context.Context) error {
 func (c *cleaner) did(format string, args ...any) {
 	c.item.Did = append(c.item.Did, fmt.Sprintf(format, args...))
 	c.say("%s: %s", c.task.Topic, c.item.Did[len(c.item.Did)-1])
+}
+
+// brief names a directory as seen from the clone, if it lies in it.
+func (c *cleaner) brief(dir string) string {
+	if rel, err := filepath.Rel(c.where.main, dir); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return dir
 }
 
 // stash keeps the index and the tracked changes as objects; "" when git cannot
