@@ -142,6 +142,11 @@ func (a *aborter) giveUp(ctx context.Context, r Record) error {
 	case watchAgain, landTheRest:
 		// What is on the base stays; how CI finds it is still to be known.
 		a.out.Landed = r.Candidate
+		if r.Revert != nil {
+			if err := a.revertOf(ctx, l, book, r); err != nil {
+				return err
+			}
+		}
 		_, err = a.unstage(ctx, l, r)
 		return err
 	case startAnew, lookAtPull, nothingToDo:
@@ -155,6 +160,42 @@ func (a *aborter) giveUp(ctx context.Context, r Record) error {
 	}
 	a.did("gave up landing %s of %s", r.ID, r.Branch)
 	return nil
+}
+
+// revertOf settles what an earlier run began to take the landing off the base
+// again. What arrived stays, and so does a pull request.
+func (a *aborter) revertOf(ctx context.Context, l *lander, book *journal, r Record) error {
+	rv := *r.Revert
+	if rv.Phase != OnBase && len(rv.Tried) > 0 {
+		at, err := l.lookAgain(ctx)
+		if err != nil {
+			return err
+		}
+		l.rec.Tried = rv.Tried
+		c := git.Commit("")
+		if at != "" {
+			if c, err = l.arrived(ctx, at); err != nil {
+				return err
+			}
+		}
+		if c != "" {
+			rv.Phase, rv.Candidate = OnBase, c
+		}
+	}
+	if _, err := a.unstage(ctx, l, rv); err != nil {
+		return err
+	}
+	rv.Stagings = nil
+	switch rv.Phase {
+	case OnBase:
+		a.did("landing %s was reverted by %s", r.ID, rv.Candidate.Short())
+	case Proposed:
+		a.out.Pull = rv.Pull
+	case Begun, Integrated, Verified, Staged, Pushing, Done:
+		rv.Phase = Begun
+	}
+	r.Revert = &rv
+	return book.write(r)
 }
 
 // unstage deletes the branches that CI tested, if they are what was pushed,
