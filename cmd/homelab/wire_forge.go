@@ -33,10 +33,11 @@ type forges struct {
 type host struct {
 	kind   forge.Kind
 	web    *url.URL
-	client *forge.Client // without a token where token is ""
-	token  string        // where the token came from, for people; "" for none
-	basic  *forge.Client // the same credential as name and password; nil: not tried
-	listed bool          // in the user's file, not built in
+	client *forge.Client     // without a token where token is ""
+	token  string            // where the token came from, for people; "" for none
+	basic  *forge.Client     // the same credential as name and password; nil: not tried
+	listed bool              // in the user's file, not built in
+	names  map[string]string // by what a remote calls a repository: what the forge does
 }
 
 var _ landing.Forge = (*forges)(nil)
@@ -72,18 +73,19 @@ func (f *forges) repository(ctx context.Context, h *host, path string) (forge.Re
 	client, basic := h.client, h.basic
 	f.mu.Unlock()
 	r, err := client.Repository(ctx, path)
-	said, ok := errors.AsType[*forge.APIError](err)
-	if !ok || said.Class != forge.Refused || basic == nil {
-		return r, err
+	if said, ok := errors.AsType[*forge.APIError](err); ok && said.Class == forge.Refused && basic != nil {
+		again, second := basic.Repository(ctx, path)
+		if second == nil {
+			client, r, err = basic, again, nil
+		}
 	}
-	again, second := basic.Repository(ctx, path)
-	if second != nil {
-		return r, err
+	if err == nil {
+		f.mu.Lock()
+		h.client, h.basic = client, nil
+		h.names[path] = r.FullName // a renamed one is found by a redirect, which takes no requests
+		f.mu.Unlock()
 	}
-	f.mu.Lock()
-	h.client, h.basic = basic, nil
-	f.mu.Unlock()
-	return again, nil
+	return r, err
 }
 
 // closedWait bounds what choosing among remotes may wait for one forge.
@@ -122,7 +124,7 @@ func (f *forges) Open(ctx context.Context, p landing.Proposal) (landing.PullRequ
 	if h == nil || h.token == "" || err != nil {
 		return landing.PullRequest{}, fault.New(fault.Held, "no forge can be asked for a pull request", "homelab config show").From(err)
 	}
-	got, err := f.client(h).Open(ctx, forge.Wanted{Repo: path, HeadRepo: repoPath(review.Path), Branch: p.Branch, Base: p.Base, Title: p.Title, Body: p.Body})
+	got, err := f.client(h).Open(ctx, forge.Wanted{Repo: path, HeadRepo: f.name(h, review), Branch: p.Branch, Base: p.Base, Title: p.Title, Body: p.Body})
 	if err != nil {
 		return landing.PullRequest{}, told(err, "no pull request was opened for "+p.Branch)
 	}
@@ -179,6 +181,17 @@ func repoPath(path string) string {
 	return strings.Join(part[max(len(part)-2, 0):], "/")
 }
 
+// name is what the forge calls the repository of a remote, OWNER/NAME.
+func (f *forges) name(h *host, r git.Remote) string {
+	path := repoPath(r.Path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := h.names[path]; n != "" {
+		return n
+	}
+	return path
+}
+
 func (f *forges) client(h *host) *forge.Client {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -192,17 +205,24 @@ func (f *forges) host(ctx context.Context, remote string) (*host, string, error)
 	if err != nil {
 		return nil, "", nil
 	}
-	path := repoPath(r.Path)
+	h, err := f.hostOf(ctx, r)
+	if h == nil || err != nil {
+		return nil, "", err
+	}
+	return h, f.name(h, r), nil
+}
+
+func (f *forges) hostOf(ctx context.Context, r git.Remote) (*host, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if h, ok := f.made[r.Host]; ok {
-		return h, path, nil
+		return h, nil
 	}
 	h, err := f.connect(ctx, r)
 	if err == nil {
 		f.made[r.Host] = h
 	}
-	return h, path, err
+	return h, err
 }
 
 func (f *forges) connect(ctx context.Context, r git.Remote) (*host, error) {
@@ -229,7 +249,8 @@ func (f *forges) connect(ctx context.Context, r git.Remote) (*host, error) {
 		}
 		kind = config.ForgeKind(found)
 	}
-	h := &host{kind: forge.Kind(kind), web: entry.URL, listed: len(f.e.Forges) > 0 && slices.ContainsFunc(f.e.Forges, func(e config.Forge) bool { return e.Host == entry.Host })}
+	h := &host{kind: forge.Kind(kind), web: entry.URL, names: map[string]string{}}
+	h.listed = slices.ContainsFunc(f.e.Forges, func(e config.Forge) bool { return e.Host == entry.Host })
 	o.Base = forge.API(h.kind, entry.URL)
 	token, err := f.token(ctx, kind, entry.URL, r)
 	if err != nil {

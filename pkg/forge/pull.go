@@ -175,7 +175,10 @@ func (c *Client) Open(ctx context.Context, w Wanted) (Pull, error) {
 		if said.Class != Unreachable && !exists {
 			return Pull{}, err
 		}
-		if exists || try == mostPosts {
+		if exists {
+			return c.existing(ctx, w, said)
+		}
+		if try == mostPosts {
 			if p, ok, look := c.Find(ctx, w); look != nil || ok {
 				return p, look
 			}
@@ -185,6 +188,36 @@ func (c *Client) Open(ctx context.Context, w Wanted) (Pull, error) {
 			return Pull{}, err
 		}
 	}
+}
+
+// existing finds the request that the forge says exists. A list may lag behind
+// what made it, and the refusal of Forgejo and Gitea names the number.
+func (c *Client) existing(ctx context.Context, w Wanted, said *APIError) (Pull, error) {
+	for try := 1; ; try++ {
+		if p, ok, err := c.Find(ctx, w); err != nil || ok {
+			return p, err
+		}
+		if n, ok := namedNumber(said.Text); ok {
+			var r row
+			if err := c.do(ctx, http.MethodGet, nil, nil, &r, repos(w.Repo, "pulls", strconv.FormatInt(n, 10))...); err == nil && r.is(w) {
+				return r.pull(), nil
+			}
+		}
+		if try == mostPosts {
+			return Pull{}, said
+		}
+		if err := poll.Sleep(ctx, unclear); err != nil {
+			return Pull{}, err
+		}
+	}
+}
+
+// namedNumber reads "[id: 12, issue_id: 7, ...]".
+func namedNumber(text string) (int64, bool) {
+	_, after, ok := strings.Cut(text, "issue_id: ")
+	digits := after[:len(after)-len(strings.TrimLeft(after, "0123456789"))]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	return n, ok && err == nil
 }
 
 // Look returns pull request number of the repository at path. Source: GET

@@ -214,6 +214,7 @@ type lander struct {
 	lock     *lock
 	endpoint git.Endpoint
 	url      string // of the landing remote
+	failing  string // what the server said to a push it did not judge, if the last one was
 	task     task
 	rules    Rules
 	list     []git.Entry // base..head, newest first

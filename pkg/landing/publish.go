@@ -38,6 +38,9 @@ func (l *lander) ready(ctx context.Context) error {
 func (l *lander) publish(ctx context.Context) (again bool, err error) {
 	for {
 		if l.out.Attempts >= mostAttempts {
+			if l.failing != "" {
+				return false, stop(fault.Unreachable, "homelab work land", "%s fails every push, and %s has not moved; nothing was pushed", l.out.Remote, l.out.Base).Because(l.failing)
+			}
 			return false, stop(fault.Conflict, "homelab work land", "the base kept moving: %d pushes lost the race; nothing was pushed", l.out.Attempts)
 		}
 		base, c := l.out.BaseBefore, l.plan.candidate
@@ -67,8 +70,10 @@ func (l *lander) publish(ctx context.Context) (again bool, err error) {
 		}
 		again, repeat, err := l.judge(ctx, reply)
 		if !repeat || err != nil {
+			l.failing = ""
 			return again, err
 		}
+		l.failing = strings.Join(reply.Words(), "; ")
 	}
 }
 
