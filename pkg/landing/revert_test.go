@@ -28,6 +28,7 @@ import (
 type court struct {
 	Dir    string // of a clone
 	Marker string // has a line for each restart
+	Deadly bool   // this process dies once it has restarted
 
 	mu       sync.Mutex
 	verdicts map[string]pipeline.Verdict // by subject
@@ -122,6 +123,10 @@ func (k *court) Restart(_ context.Context, row woodpecker.Pipeline) (woodpecker.
 	if err == nil {
 		_, err = f.WriteString(strconv.FormatInt(row.Number, 10) + "\n")
 		err = errors.Join(err, f.Close())
+	}
+	if k.Deadly {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	}
 	if k.during != nil {
 		k.during()
@@ -734,6 +739,101 @@ func TestRevertKilledWhileTheServerAccepts(t *testing.T) {
 		}
 	}
 	bareRepetition(t, w, c, tip)
+}
+
+// Killed once the server has restarted the pipeline, before the answer came:
+// that was the one restart.
+func TestRevertKilledWhileRestarting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	ci := w.court(c)
+	ci.Deadly = true
+	if code, out := w.asChild(childSpec{Dir: c.Dir, Options: Options{RevertOnRed: true}, Court: ci}); code != -1 || ci.restarts() != 1 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	ci.Deadly = false
+	r, s := w.land(c, Options{RevertOnRed: true}, ci.use)
+	w.reverted(r, s, git.Commit(w.first))
+	if ci.restarts() != 1 || !strings.Contains(w.message(r.Revert.Commit), "#100 failed, and #101") {
+		t.Errorf("%d restarts: %s", ci.restarts(), w.message(r.Revert.Commit))
+	}
+}
+
+// The server has said that it took the revert, and then a signal leaves no
+// time: that holds, and the next run only watches it.
+func TestSignalAfterTheServerAcceptedTheRevert(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	dir := t.TempDir()
+	said, armed := filepath.Join(dir, "said"), filepath.Join(dir, "armed")
+	program := strings.TrimSpace(mustOutput(t, "which", "git"))
+	script := "#!/bin/sh\n" + program + " \"$@\" || exit\ntest ! -e " + armed + " || case \" $* \" in *' push '*) : > " + said + "; exec sleep 30;; esac\n"
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ci := w.court(c)
+	ci.during = func() {
+		if err := os.WriteFile(armed, nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			if _, err := os.Stat(said); err == nil {
+				cancel(&fault.Signal{Signal: syscall.SIGTERM})
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	r, s := w.landIn(ctx, c, Options{RevertOnRed: true}, ci.use, func(d *Deps) {
+		d.Env = append(d.Env, "PATH="+dir+":"+os.Getenv("PATH"))
+		repo, err := git.Open(t.Context(), c.Dir, d.Env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Repo = repo
+	})
+	cancel(nil)
+	<-ended
+	wants(t, r, s, fault.Terminated, "")
+	if r.Revert == nil || !r.Revert.Done || r.Revert.Commit != w.tip() || r.Landed == "" || r.BaseAfter != w.tip() || !strings.Contains(r.Reason, "reverted by "+w.tip().Short()) {
+		t.Fatalf("%+v %+v", r, r.Revert)
+	}
+	left, err := Unfinished(filepath.Join(c.Dir, ".git"), "")
+	if err != nil || len(left) != 1 || left[0].Phase != OnBase || left[0].Revert == nil || left[0].Revert.Phase != OnBase {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	r, s = w.land(c, Options{}, ci.use)
+	w.reverted(r, s, git.Commit(w.first))
+	if ci.restarts() != 1 {
+		t.Errorf("%d restarts", ci.restarts())
+	}
+}
+
+// To give up a landing whose revert is in doubt says what became of it, and
+// loses nothing that the next run needs.
+func TestAbortARevertInDoubt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	pid := filepath.Join(t.TempDir(), "pid")
+	hook(t, w.origin, "post-receive", "case $(git log -1 --format=%B main) in *Homelab-Reverts*) kill -KILL $(cat "+pid+");; esac\n")
+	ci := w.court(c)
+	if code, out := w.asChild(childSpec{Dir: c.Dir, PIDFile: pid, Options: Options{RevertOnRed: true}, Court: ci}); code != -1 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	tip := w.tip()
+	a, err := (&Desk{Deps: w.deps(c.Dir), Dir: c.Dir}).Abort(t.Context(), "")
+	if err != nil || !a.Found || a.Landed != git.Commit(c.Git("rev-parse", "HEAD")) || !strings.Contains(strings.Join(a.Did, "; "), "was reverted by "+tip.Short()) || w.tip() != tip {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	r, s := w.land(c, Options{}, ci.use)
+	w.reverted(r, s, git.Commit(w.first))
 }
 
 // New commits go on from a revert that was left in doubt.
