@@ -46,6 +46,11 @@ What verifies is --verify-cmd, else "verify" in .homelab.yaml on the base, else
 it is found out (go.mod, Cargo.toml, package.json, Makefile). A run that was
 broken off is settled by the next.
 
+A base that takes pull requests only gets one (5): through the forge's API with
+FORGEJO_TOKEN, GITEA_TOKEN, GITHUB_TOKEN or what git's credential helpers have,
+for hosts listed under "forge" in the configuration; without a token by a push
+to refs/for/BASE, on Forgejo and Gitea. Land again once it is merged.
+
 --revert-on-red takes the landing off the base again, by one commit, when its
 pipeline fails and, started anew once, fails again; the base was green before;
 no commit on top is green; and it was pushed from here, is no revert and was
