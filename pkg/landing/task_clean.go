@@ -64,16 +64,23 @@ func (d *Desk) clean(ctx context.Context, o CleanOptions) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := d.chosen(o)
+	ended, err := d.mend(ctx, where)
 	if err != nil {
 		return nil, err
+	}
+	items := slices.DeleteFunc(ended, func(i Item) bool { return !o.Landed && !slices.Contains(o.Topics, i.Topic) })
+	o.Topics = slices.DeleteFunc(slices.Clone(o.Topics), func(topic string) bool {
+		return slices.ContainsFunc(items, func(i Item) bool { return i.Topic == topic })
+	})
+	tasks, err := d.chosen(o)
+	if err != nil {
+		return items, err
 	}
 	type source struct {
 		tip    git.Commit
 		online bool
 	}
 	bases := map[[2]string]source{}
-	var items []Item
 	for _, t := range tasks {
 		key := [2]string{t.Remote, t.Base}
 		b, asked := bases[key]
@@ -328,6 +335,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.stepped("place made")
 	t := Trashed{ID: id, Task: c.task, Tip: c.tip, Deleted: c.now()}
 	t.Task.Path = c.item.Path
 	if c.tree != nil {
@@ -339,6 +347,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 	if err := c.keepTrash(t); err != nil {
 		return err
 	}
+	c.stepped("noted")
 	refs := []git.RefChange{{Name: trashRefs + id + "/branch", New: c.tip}}
 	if t.Stash != "" {
 		refs = append(refs, git.RefChange{Name: trashRefs + id + "/stash", New: t.Stash})
@@ -346,6 +355,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 	if err := c.Repo.UpdateRefs(ctx, refs...); err != nil {
 		return err
 	}
+	c.stepped("refs kept")
 	if c.tree != nil {
 		if err := c.move(t); err != nil {
 			if failed := c.forgetTrash(ctx, id, true); failed != nil {
@@ -356,13 +366,16 @@ func (c *cleaner) putAway(ctx context.Context) error {
 		}
 		c.did("moved %s to %s", c.brief(c.at), c.brief(t.Saved))
 	}
+	c.stepped("moved")
 	c.item.TrashID, c.item.Done = id, true
 	if err := c.dropBranch(ctx); err != nil {
 		return err
 	}
+	c.stepped("branch deleted")
 	if err := os.Remove(c.taskFile(c.task.Topic)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	c.stepped("forgotten")
 	if c.online && c.state.landed() {
 		c.dropRemote(ctx)
 	}
@@ -405,6 +418,7 @@ func (c *cleaner) move(t Trashed) error {
 	if err := os.Rename(c.at, t.Saved); err != nil {
 		return err
 	}
+	c.stepped("directory moved")
 	admin := c.tree.GitDir()
 	if err := os.Rename(admin, filepath.Join(c.trashOf(t.ID), adminDir)); err != nil {
 		return errors.Join(err, os.Rename(t.Saved, c.at))

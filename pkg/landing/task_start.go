@@ -80,6 +80,9 @@ func (s *starter) run(ctx context.Context) (Started, error) {
 	if s.where, err = s.survey(ctx); err != nil {
 		return Started{}, err
 	}
+	if _, err := s.mend(ctx, s.where); err != nil {
+		return Started{}, err
+	}
 	have, known, err := s.record(s.o.Topic)
 	if err != nil {
 		return Started{}, err

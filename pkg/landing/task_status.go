@@ -126,8 +126,11 @@ func (d *Desk) status(ctx context.Context, o StatusOptions) (Overview, error) {
 			out.Landings = append(out.Landings, d.unsettled(r, path))
 		}
 	}
-	out.Trash, err = d.trash()
+	all, err := d.trash()
 	note(err)
+	var words []string
+	out.Trash, words = d.unfinished(ctx, all, where)
+	out.Warnings = append(out.Warnings, words...)
 	out.Strays, err = d.strays(ctx, tasks, records, o.Fetch)
 	note(err)
 	return out, nil

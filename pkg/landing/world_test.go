@@ -284,6 +284,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv("HOMELAB_LANDING_CHILD"); spec != "" {
 		os.Exit(child(spec))
 	}
+	if spec := os.Getenv("HOMELAB_DESK_CHILD"); spec != "" {
+		os.Exit(deskChild(spec))
+	}
 	os.Exit(m.Run())
 }
 
