@@ -222,6 +222,9 @@ func (r *Repo) Fetch(ctx context.Context, e Endpoint, deepen int, refspecs ...st
 	}
 	args = append(append(args, "--", e.Remote), refspecs...)
 	_, err := r.reach(ctx, transferLimit, r.Network(args...))
+	if c, ok := errors.AsType[*ContactError](err); ok && hooked(c.Err) {
+		return fmt.Errorf("%w: %w", ErrHook, c.Err)
+	}
 	if c, ok := errors.AsType[*ContactError](err); ok && strings.Contains(c.Error(), "couldn't find remote ref") {
 		return fmt.Errorf("%s: %w", strings.TrimSpace(c.Text), ErrNoTip)
 	}

@@ -58,8 +58,14 @@ type RefChange struct {
 	Whatever bool
 }
 
+// hooked says whether git failed as the reference-transaction hook wanted.
+func hooked(err error) bool {
+	failed, ok := errors.AsType[*CommandError](err)
+	return ok && strings.Contains(failed.Stderr, "ref updates aborted by hook")
+}
+
 // UpdateRefs makes all changes or none. The error is ErrRefMoved, wrapped with
-// git's words, when a ref does not have its old value.
+// git's words, when a ref does not have its old value, or ErrHook.
 func (r *Repo) UpdateRefs(ctx context.Context, changes ...RefChange) error {
 	if len(changes) == 0 {
 		return nil
@@ -88,6 +94,9 @@ func (r *Repo) UpdateRefs(ctx context.Context, changes ...RefChange) error {
 	cmd := r.Local("update-ref", "-m", "homelab", "--stdin", "-z")
 	cmd.Stdin = &in
 	_, err := Run(ctx, cmd)
+	if hooked(err) {
+		return fmt.Errorf("%w: %w", ErrHook, err)
+	}
 	if failed, ok := errors.AsType[*CommandError](err); ok && contains(failed.Stderr, "but expected", "reference already exists",
 		"unable to resolve reference", "cannot lock ref") {
 		return fmt.Errorf("%w: %s", ErrRefMoved, failed.Why())

@@ -148,6 +148,13 @@ func (r *Repo) UpdateSubmodules(ctx context.Context, paths []string) error {
 	return err
 }
 
+// NotThere says whether a submodule's update failed for want of the commit on
+// its remote.
+func NotThere(err error) bool {
+	failed, ok := errors.AsType[*CommandError](err)
+	return ok && contains(failed.Stderr, "did not contain", "not our ref", "unadvertised object", "Unable to find current revision")
+}
+
 // PruneWorktrees forgets work trees whose directory is gone.
 func (r *Repo) PruneWorktrees(ctx context.Context) error {
 	_, err := r.ask(ctx, "worktree", "prune")
@@ -209,6 +216,10 @@ func parseStatus(out string) Status {
 				s.Branch = v
 			}
 		case "1":
+			if strings.HasPrefix(rest, ".M S..U ") { // a submodule with new files in it, and no more
+				s.Untracked = append(s.Untracked, path(8)+"/")
+				continue
+			}
 			s.Changed = append(s.Changed, path(8))
 		case "2":
 			s.Changed = append(s.Changed, path(9))
@@ -244,10 +255,10 @@ func (r *Repo) InProgress() string {
 }
 
 // FastForward moves this work tree's branch and files to c, which must be
-// ahead of it. No hook runs; a tracked or untracked file in the way is an
-// error and nothing changes.
+// ahead of it. No hook runs; a tracked, untracked or ignored file in the way is
+// an error and nothing changes. (Git itself would overwrite ignored ones.)
 func (r *Repo) FastForward(ctx context.Context, c Commit) error {
-	_, err := Run(ctx, r.Objects("-c", "core.hooksPath=/dev/null", "merge", "--ff-only", "--quiet", "--no-verify-signatures", "--no-autostash", string(c)))
+	_, err := Run(ctx, r.Objects("-c", "core.hooksPath=/dev/null", "merge", "--ff-only", "--quiet", "--no-verify-signatures", "--no-autostash", "--no-overwrite-ignore", string(c)))
 	return err
 }
 

@@ -31,13 +31,16 @@ func (l *lander) guard(ctx context.Context) error {
 		return err
 	}
 	parents := l.parents()
+	blobs := made(all, parents)
+	if err := l.submodulesHere(blobs); err != nil {
+		return err
+	}
 	// A commit that changes the attributes decides for itself and those after
 	// it; what was asked for before is its parents'.
 	trees := append([]string{string(l.out.BaseBefore), string(l.out.Head)}, attributesOf(all, parents)...)
 	if some, err := l.filtered(ctx, trees, l.plan.candidate != ""); err != nil || !some {
 		return err
 	}
-	blobs := made(all, parents)
 	by, err := l.asked(ctx, trees, blobs)
 	if err != nil {
 		return err
@@ -106,6 +109,28 @@ func (l *lander) filtered(ctx context.Context, trees []string, merged bool) (boo
 		return false, nil
 	}
 	return l.Repo.Attributed(ctx, trees, filters()...)
+}
+
+// submodulesHere warns of submodules that are not checked out: git cannot see
+// then whether their commits are on a remote.
+func (l *lander) submodulesHere(blobs []git.Blob) error {
+	var names []string
+	for _, b := range blobs {
+		if b.Mode != "160000" || slices.Contains(names, b.Path) || l.out.Attempts > 0 {
+			continue
+		}
+		here, err := exists(filepath.Join(l.Repo.Root(), b.Path, ".git"))
+		if err != nil {
+			return err
+		}
+		if !here {
+			names = append(names, b.Path)
+		}
+	}
+	if len(names) > 0 {
+		l.warn("not checked out, so nobody looks whether their commits are on a remote: %s", listed(names))
+	}
+	return nil
 }
 
 // parents returns those of every commit that is published.

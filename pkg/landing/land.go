@@ -405,6 +405,10 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 		return stop(fault.Interrupted, again, "given up; %s", l.standing()).From(err)
 	case errors.As(err, &said):
 		return said
+	case errors.Is(err, git.ErrSign):
+		return stop(fault.Usage, "git config --get-regexp ^(commit|gpg|user)\\.", "commit.gpgSign asks for signed commits, and the candidate could not be signed; %s", l.standing()).Because(err.Error()).From(err)
+	case errors.Is(err, git.ErrHook):
+		return stop(fault.Failed, again, "the reference-transaction hook of this clone refuses; %s", l.standing()).Because(err.Error()).From(err)
 	case errors.As(err, &contact) && contact.Contact == git.Refused:
 		return stop(fault.Denied, "homelab doctor", "%s refuses access, asked three times", l.remoteName()).Because(contact.Text).From(err)
 	case errors.As(err, &contact):

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -187,7 +188,19 @@ func (l *lander) untouched(ctx context.Context, scratch *git.Repo) error {
 	case st.Head != l.plan.candidate:
 		l.out.Verify.Status = VerifyFailed
 		return stop(fault.Failed, "homelab work land", "the verification moved HEAD from the candidate; nothing was pushed")
-	case len(st.Changed) > 0:
+	case len(st.Changed) == 0:
+		return nil
+	}
+	// Some files look changed as soon as they are checked out: stored with line
+	// ends or in a form that their attributes do not ask for.
+	if err := scratch.CheckoutClean(ctx, l.plan.candidate); err != nil {
+		return err
+	}
+	fresh, err := scratch.Tracked(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Changed = slices.DeleteFunc(st.Changed, func(p string) bool { return slices.Contains(fresh.Changed, p) }); len(st.Changed) > 0 {
 		l.out.Verify.Status = VerifyFailed
 		return stop(fault.Failed, "git commit -a", "the verification changed %s: generated files are out of date; nothing was pushed", listed(st.Changed))
 	}
@@ -277,7 +290,11 @@ func (l *lander) submodules(ctx context.Context, scratch *git.Repo) error {
 	if err != nil || len(paths) == 0 {
 		return err
 	}
-	return scratch.UpdateSubmodules(ctx, paths)
+	err = scratch.UpdateSubmodules(ctx, paths)
+	if c, ok := errors.AsType[*git.ContactError](err); ok && git.NotThere(c.Err) {
+		return stop(fault.Failed, "git submodule foreach git push", "a submodule's commit is on no remote; nothing was pushed").Because(c.Text).From(err)
+	}
+	return err
 }
 
 // passKey names a tree with what verified it.

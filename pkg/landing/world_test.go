@@ -247,7 +247,7 @@ func (w *world) state(c *gittest.Repo) string {
 	}
 	for line := range strings.Lines(c.Git("for-each-ref")) {
 		if !strings.Contains(line, "refs/homelab/backup/") {
-			b.WriteString(line + "\n")
+			b.WriteString(strings.TrimRight(line, "\n") + "\n")
 		}
 	}
 	fmt.Fprintf(&b, "stash %q\n", c.Git("stash", "list"))
