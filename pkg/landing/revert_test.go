@@ -670,6 +670,12 @@ func TestRevertArrivesLate(t *testing.T) {
 	}
 	made = left[0].Revert.Tried[0]
 	r, s = w.land(c, Options{RevertOnRed: true}, ci.use, func(d *Deps) {
+		d.Env = append(d.Env, "GIT_COMMITTER_DATE=2030-01-01T00:00:00Z") // what this run makes is another commit
+		repo, err := git.Open(t.Context(), c.Dir, d.Env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Repo = repo
 		d.Wrote = func(p Phase) {
 			if p == Pushing && made != "" {
 				c.Git("push", "--quiet", "origin", string(made)+":refs/heads/main")
