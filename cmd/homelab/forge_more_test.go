@@ -218,7 +218,9 @@ func TestForgeClosed(t *testing.T) {
 		r.sim.Mark("lab/theirs", "public")
 		at := func(name string) string { return "git@" + labHost + ":" + name + ".git" }
 		for _, tc := range []struct{ name, token, without string }{
-			{"lab/mirror", "a mirror", "a mirror"}, {"lab/old", "archived", "archived"}, {"lab/open", "", ""},
+			{"lab/mirror", "a mirror", "a mirror"},
+			{"lab/old", "archived", "archived"},
+			{"lab/open", "", ""},
 			{"lab/theirs", "you may not push there", ""}, // without a token nobody may
 		} {
 			if kind == "github" && tc.name == "lab/mirror" {

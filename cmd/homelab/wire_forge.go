@@ -203,7 +203,7 @@ func (f *forges) client(h *host) *forge.Client {
 func (f *forges) host(ctx context.Context, remote string) (*host, string, error) {
 	r, err := git.ParseRemote(remote)
 	if err != nil {
-		return nil, "", nil
+		return nil, "", nil //nolint:nilerr // a path, or what only git understands, is no forge
 	}
 	h, err := f.hostOf(ctx, r)
 	if h == nil || err != nil {

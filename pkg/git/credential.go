@@ -50,7 +50,7 @@ func (r *Repo) Credential(ctx context.Context, u *url.URL) (c Credential, ok boo
 		return Credential{}, false, context.Cause(ctx)
 	}
 	if err != nil {
-		return Credential{}, false, nil //nolint:nilerr // no helper, or none that knows: there is no credential
+		return Credential{}, false, nil // no helper, or none that knows
 	}
 	for line := range strings.Lines(string(res.Stdout)) {
 		switch key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "="); key {
@@ -59,7 +59,7 @@ func (r *Repo) Credential(ctx context.Context, u *url.URL) (c Credential, ok boo
 		case "password":
 			// What cannot be a token is as good as none.
 			if c.Password, err = transport.NewSecret(value); err != nil {
-				return Credential{}, false, nil //nolint:nilerr // see above
+				return Credential{}, false, nil
 			}
 		}
 	}
