@@ -33,6 +33,7 @@ type Item struct {
 	Done    bool     // what was asked for is so
 	Reasons []string // why not
 	Did     []string // what was done, in order
+	Next    string   // the one command that mends what Reasons say; "" there is none
 }
 
 // Clean puts tasks away: the directory with every file in it, ignored ones
@@ -249,6 +250,13 @@ func (c *cleaner) lookInside(ctx context.Context, w git.Worktree) error {
 		c.refuse("the clone itself lies in it")
 	}
 	if within(c.Dir, w.Path) {
+		if len(c.item.Reasons) == 0 {
+			words := []string{"homelab", "work", "clean", c.task.Topic}
+			if c.force {
+				words = append(words, "--force")
+			}
+			c.item.Next = ui.Command("cd", c.where.main) + " && " + ui.Command(words...)
+		}
 		c.refuse("this command runs inside it; cd %s first", ui.Quote(c.where.main))
 	} else if who := occupants(w.Path); len(who) > 0 {
 		c.refuse("in use by process %s", strings.Join(who, ", "))
