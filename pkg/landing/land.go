@@ -398,7 +398,7 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 			if errors.As(err, &said) && said.Kind == fault.Timeout {
 				return said
 			}
-			return stop(kind, again, "time is up; %s", l.standing()).From(err)
+			return stop(kind, again, "time is up; %s", l.standing()).Because(lastContact(err)).From(err)
 		case fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Held, fault.Replaced, fault.Unreachable, fault.Conflict,
 			fault.LandedRed, fault.Unsafe, fault.Usage, fault.Bug:
 		}
@@ -415,6 +415,15 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 		return stop(fault.Unreachable, again, "%s could not be reached", l.remoteName()).Because(contact.Text).From(err)
 	}
 	return stop(fault.Bug, "", "%s", l.standing()).Because(err.Error()).From(err)
+}
+
+// lastContact is why the remote did not answer until the time was up; "" when
+// that was not it.
+func lastContact(err error) string {
+	if contact, ok := errors.AsType[*git.ContactError](err); ok {
+		return contact.Text
+	}
+	return ""
 }
 
 // standing says what is known of the base, for ends in mid-way.

@@ -265,12 +265,17 @@ func (l *lander) asking(ctx context.Context, f func() error) error {
 	if patience <= 0 {
 		patience = time.Minute
 	}
-	return persistent(ctx, patience, f)
+	return persistent(ctx, patience, func(contact *git.ContactError) {
+		l.say("land", "%s does not answer, asking again: %s", l.remoteName(), contact.Text)
+	}, f)
 }
 
-func persistent(ctx context.Context, patience time.Duration, f func() error) error {
+// persistent repeats f while its remote cannot be reached, for as long as
+// patience says, and tells trouble once when asking again did not help at once;
+// it may be nil. When ctx ends first the error holds what was in the way too.
+func persistent(ctx context.Context, patience time.Duration, trouble func(*git.ContactError), f func() error) error {
 	pause := poll.Exponential(500*time.Millisecond, 8*time.Second, 0.25)
-	began, refused := time.Now(), 0
+	began, refused, broken := time.Now(), 0, 0
 	for {
 		err := f()
 		contact, ok := errors.AsType[*git.ContactError](err)
@@ -288,9 +293,12 @@ func persistent(ctx context.Context, patience time.Duration, f func() error) err
 			if time.Since(began)+wait > patience {
 				return err
 			}
+			if broken++; broken == 2 && trouble != nil {
+				trouble(contact)
+			}
 		}
 		if sleepErr := poll.Sleep(ctx, wait); sleepErr != nil {
-			return sleepErr
+			return errors.Join(sleepErr, err)
 		}
 	}
 }

@@ -351,7 +351,7 @@ func explain(ctx context.Context, err error, verb, remote string) *fault.Error {
 		if kind == fault.Timeout {
 			what = "time is up"
 		}
-		return stop(kind, again, "%s", what).From(err)
+		return stop(kind, again, "%s", what).Because(lastContact(err)).From(err)
 	case errors.As(err, &said):
 		out := *said
 		// Written for a landing, and as true here.

@@ -202,7 +202,7 @@ func (d *Desk) refresh(ctx context.Context, remote, base string) error {
 	if err != nil {
 		return err
 	}
-	return persistent(ctx, lookPatience, func() error {
+	return persistent(ctx, lookPatience, nil, func() error {
 		return l.Repo.Fetch(ctx, e, 0, "+refs/heads/"+base+":"+knownRef(remote, base))
 	})
 }
