@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 			"lab": cmdLab, "kube": cmdKube, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
 			"commit": cmdCommit, "exits": cmdExits, "verdict": cmdVerdict,
 			"subset": cmdSubset, "jsonl": cmdJSONL, "shape": cmdShape, "ttyframe": cmdTTYFrame,
-			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "ttyheight": cmdTTYHeight,
+			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "screen": cmdScreen, "capture": cmdCapture, "ttyheight": cmdTTYHeight,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {

@@ -33,7 +33,10 @@ type stage struct {
 	unheard  error // nobody reads any more
 	terminal bool
 	env      []string
-	dir      string // the user's clone, where commands run
+	home     string // the user's clone
+	dir      string // where commands run
+	other    string // somebody else's clone
+	bare     string // where both push
 
 	ci   *woodsim.Server
 	lb   *faultlb.Balancer
@@ -56,27 +59,14 @@ func setUp(ctx context.Context, t *rig.T, bin string, seed uint64) (*stage, erro
 	s.lb = faultlb.New(s.ci, faultlb.Options{})
 	site := rig.Open(t, s.lb)
 
-	s.env = site.Env(token)
+	s.env = append(site.Env(token), "USER=ada")
 	for i, v := range s.env {
 		if path, ok := strings.CutPrefix(v, "PATH="); ok {
 			s.env[i] = "PATH=" + bin + string(os.PathListSeparator) + path
 		}
 	}
-	forge := t.TempDir()
-	bare := filepath.Join(forge, filepath.FromSlash(repoName)+".git")
-	s.dir = filepath.Join(site.Home, "app")
-	remote := "https://git.example.lan/" + repoName + ".git"
-	for _, args := range [][]string{
-		{"config", "--global", "user.name", "Ada"},
-		{"config", "--global", "user.email", "ada@example.lan"},
-		{"config", "--global", "url." + forge + "/.pushInsteadOf", "https://git.example.lan/"},
-		{"init", "-q", "--bare", "-b", "main", bare},
-		{"init", "-q", "-b", "main", s.dir},
-		{"-C", s.dir, "remote", "add", "origin", remote},
-	} {
-		if err := s.quietly(ctx, site.Home, "git", args...); err != nil {
-			return nil, err
-		}
+	if err := s.setUpClones(ctx, t, site); err != nil {
+		return nil, err
 	}
 	tools, err := s.setUpCluster(t)
 	if err != nil {
@@ -87,11 +77,49 @@ func setUp(ctx context.Context, t *rig.T, bin string, seed uint64) (*stage, erro
 		return nil, err
 	}
 	t.Cleanup(runner.Close)
-	if err := runner.Watch(bare); err != nil {
+	if err := runner.Watch(s.bare); err != nil {
 		return nil, err
 	}
 	s.breakAnswers(seed)
 	return s, s.introduce(site)
+}
+
+// setUpClones makes a repository with a first commit and two people's clones.
+func (s *stage) setUpClones(ctx context.Context, t *rig.T, site *rig.Site) error {
+	forge := t.TempDir()
+	s.bare = filepath.Join(forge, filepath.FromSlash(repoName)+".git")
+	s.home, s.other = filepath.Join(site.Home, "app"), filepath.Join(t.TempDir(), "app")
+	s.dir = s.home
+	remote := "https://git.example.lan/" + repoName + ".git"
+	for _, args := range [][]string{
+		{"config", "--global", "user.name", "Ada"},
+		{"config", "--global", "user.email", "ada@example.lan"},
+		{"config", "--global", "url." + forge + "/.pushInsteadOf", "https://git.example.lan/"},
+		{"init", "-q", "--bare", "-b", "main", s.bare},
+		{"init", "-q", "-b", "main", s.home},
+		{"init", "-q", "-b", "main", s.other},
+		{"-C", s.home, "remote", "add", "origin", remote},
+		{"-C", s.other, "remote", "add", "origin", remote},
+		{"-C", s.other, "config", "user.name", "Bob"},
+	} {
+		if err := s.quietly(ctx, site.Home, "git", args...); err != nil {
+			return err
+		}
+	}
+	for name, content := range map[string]string{
+		".woodpecker.yml": fmt.Sprintf(pipelineFile, "web"), ".homelab.yaml": rulesFile,
+		"price.sh": plainPrice, "test.sh": fmt.Sprintf(testFile, "10 100 1000"),
+	} {
+		if err := s.write(name, content); err != nil {
+			return err
+		}
+	}
+	for _, args := range [][]string{{"add", "."}, {"commit", "-q", "-m", "Prices"}, {"push", "-q", "-u", "origin", "main"}} {
+		if err := s.quietly(ctx, s.home, "git", args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *stage) introduce(site *rig.Site) error {
@@ -102,6 +130,9 @@ func (s *stage) introduce(site *rig.Site) error {
 	s.say("A simulated Woodpecker stands behind TLS as " + rig.Host + ", a name no DNS knows:")
 	s.prompt("cat ~/.config/homelab/config.yaml")
 	s.say(strings.TrimRight(string(config), "\n"))
+	s.say("\nA clone of a real repository says what a change has to pass:")
+	s.prompt("cat .homelab.yaml")
+	s.say(strings.TrimRight(rulesFile, "\n"))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -119,13 +120,16 @@ func (e Env) CI() bool {
 // Home returns HOME, "" when it is not set.
 func (e Env) Home() string { return e.vars["HOME"] }
 
-// User returns the name of who runs this, USER or LOGNAME; "" when neither is
-// set.
+// User returns the name of who runs this: USER or LOGNAME, else the name the
+// system has for the process's user; "" when it has none.
 func (e Env) User() string {
 	for _, name := range []string{"USER", "LOGNAME"} {
 		if v, ok := e.Lookup(name); ok {
 			return v
 		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
 	}
 	return ""
 }

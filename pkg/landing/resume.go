@@ -109,6 +109,11 @@ func (l *lander) relock(ctx context.Context) (err error) {
 // settleRecord does what resumeStep says about one record.
 func (l *lander) settleRecord(ctx context.Context, r Record) (done bool, err error) {
 	fresh := len(l.list) > 0
+	if r.Revert != nil && r.Phase == OnBase {
+		if done, err := l.settleRevert(ctx, &r, fresh); done || fresh || err != nil {
+			return done, err
+		}
+	}
 	switch resumeStep(r.Phase, fresh) {
 	case startAnew:
 		return false, l.drop(ctx, r)
@@ -156,14 +161,14 @@ func (l *lander) askFor(ctx context.Context, r Record, fresh bool) (bool, error)
 // its pipeline may be green, and its work is not there.
 func (l *lander) taken(ctx context.Context, r Record) error {
 	for _, e := range l.theirs {
-		if e.Trailer != string(r.Candidate) {
+		if !slices.Contains(hashes(e.Trailer), r.Candidate) {
 			continue
 		}
-		restored, _, err := l.Repo.Messages(ctx, e.Commit, l.out.BaseBefore, trailerRestores+": "+string(e.Commit), false)
+		back, err := restored(ctx, l.Repo, e.Commit, l.out.BaseBefore)
 		if err != nil {
 			return err
 		}
-		if len(restored) > 0 {
+		if back {
 			continue
 		}
 		if err := l.close(ctx, r); err != nil {
@@ -204,15 +209,16 @@ func (l *lander) goOn(ctx context.Context, r Record) error {
 
 // drop forgets a landing that has published nothing on the base.
 func (l *lander) drop(ctx context.Context, r Record) error {
-	if r.Staging != "" {
-		if err := l.deleteStaging(ctx, r.Staging, r.Candidate); err != nil {
-			l.warn("the branch %s of an earlier landing is still on %s: %v", r.Staging, r.Remote, err)
-		}
-	}
+	r.Stagings = l.remove(ctx, r.Stagings)
 	l.forgetRefs(ctx, r.ID)
 	book, err := openJournal(l.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
+	}
+	if r.Review != "" || len(r.Stagings) > 0 { // it tells whose the commits of a pull request are, and what is still to be deleted
+		defer book.close()
+		r.Phase = Done
+		return book.write(r)
 	}
 	return book.remove()
 }
@@ -225,10 +231,10 @@ func (l *lander) close(ctx context.Context, r Record) error {
 		return err
 	}
 	defer book.close()
-	if r.Staging != "" {
-		if err := l.deleteStaging(ctx, r.Staging, r.Candidate); err != nil {
-			l.warn("the branch %s of an earlier landing is still on %s: %v", r.Staging, r.Remote, err)
-		}
+	r.Stagings = l.remove(ctx, r.Stagings)
+	if rv := r.Revert; rv != nil {
+		r.Stagings = append(r.Stagings, l.remove(ctx, rv.Stagings)...)
+		rv.Stagings = nil
 	}
 	r.Phase = Done
 	l.forgetRefs(ctx, r.ID)
@@ -279,7 +285,7 @@ func (l *lander) tidy(ctx context.Context) {
 	defer l.book.close()
 	switch l.rec.Phase {
 	case Begun, Integrated, Verified, Staged:
-		if l.rec.Staging != "" {
+		if len(l.rec.Stagings) > 0 {
 			return // the next run deletes it
 		}
 		l.forgetRefs(ctx, l.out.ID)
@@ -309,7 +315,7 @@ func (l *lander) tidy(ctx context.Context) {
 	case Proposed:
 	case OnBase:
 		l.forgetRefs(ctx, l.out.ID)
-		if l.out.Kind == fault.OK {
+		if l.out.Kind == fault.OK || l.over {
 			l.rec.Phase = Done
 			if err := l.book.write(l.rec); err != nil {
 				l.warn("%v", err)

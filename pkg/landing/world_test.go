@@ -247,7 +247,7 @@ func (w *world) state(c *gittest.Repo) string {
 	}
 	for line := range strings.Lines(c.Git("for-each-ref")) {
 		if !strings.Contains(line, "refs/homelab/backup/") {
-			b.WriteString(line + "\n")
+			b.WriteString(strings.TrimRight(line, "\n") + "\n")
 		}
 	}
 	fmt.Fprintf(&b, "stash %q\n", c.Git("stash", "list"))
@@ -278,8 +278,14 @@ func hook(t *testing.T, r *gittest.Repo, name, script string) {
 
 // The child of the crash tests: lands, and dies at a journal write.
 func TestMain(m *testing.M) {
+	if os.Getenv("HOMELAB_PROC_RECEIVE") != "" {
+		os.Exit(procReceive())
+	}
 	if spec := os.Getenv("HOMELAB_LANDING_CHILD"); spec != "" {
 		os.Exit(child(spec))
+	}
+	if spec := os.Getenv("HOMELAB_DESK_CHILD"); spec != "" {
+		os.Exit(deskChild(spec))
 	}
 	os.Exit(m.Run())
 }
@@ -292,6 +298,7 @@ type childSpec struct {
 	Options    Options
 	Result     string // where the result goes
 	Fixed      bool   // a context without signals
+	Court      *court // nil: no CI
 }
 
 func child(spec string) int {
@@ -309,7 +316,7 @@ func child(spec string) int {
 		return 97
 	}
 	writes := 0
-	r := Land(context.Background(), Deps{
+	d := Deps{
 		Repo: repo, Env: c.Env, Cache: c.Cache, Rules: parseRules, File: rulesFile,
 		Wrote: func(Phase) {
 			if writes++; writes == c.DieAt {
@@ -318,7 +325,11 @@ func child(spec string) int {
 				select {}
 			}
 		},
-	}, c.Options)
+	}
+	if c.Court != nil {
+		d.CI, d.Restarts = c.Court, c.Court
+	}
+	r := Land(context.Background(), d, c.Options)
 	fmt.Fprintln(os.Stderr, r.Kind, r.Reason)
 	return r.Kind.Code()
 }
@@ -327,9 +338,13 @@ func child(spec string) int {
 // was killed.
 func (w *world) inChild(c *gittest.Repo, dieAt int, pidFile string) (int, string) {
 	w.t.Helper()
-	spec, err := json.Marshal(childSpec{
-		Dir: c.Dir, Cache: filepath.Join(w.home, "cache"), Env: w.env(), DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true},
-	})
+	return w.asChild(childSpec{Dir: c.Dir, DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true}})
+}
+
+func (w *world) asChild(s childSpec) (int, string) {
+	w.t.Helper()
+	s.Cache, s.Env = filepath.Join(w.home, "cache"), w.env()
+	spec, err := json.Marshal(s)
 	if err != nil {
 		w.t.Fatal(err)
 	}
