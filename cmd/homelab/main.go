@@ -32,6 +32,7 @@ func main() {
 		env:     env,
 		dir:     dir,
 		version: version,
+		name:    os.Args[0],
 	})
 	stop()
 	os.Exit(code)

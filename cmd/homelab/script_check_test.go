@@ -18,6 +18,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/ui"
 	"homelab/verbs/about"
+	"homelab/verbs/legacy"
 	"homelab/verbs/verb"
 )
 
@@ -35,6 +36,37 @@ func (a *attempt) check() error {
 		errs = append(errs, a.oneResult())
 	}
 	errs = append(errs, a.errorsAreShort())
+	return errors.Join(errs...)
+}
+
+// older tells the runs under the older tool's name.
+func (a *attempt) older() bool { return legacy.Named(a.args[0]) }
+
+// checkOlder is what holds for every run under the older tool's name: scripts
+// find an error on stdout, in one line, exactly when the code says so, and the
+// verdict's line on stderr.
+func (a *attempt) checkOlder() error {
+	errs := []error{noSecrets(append(bytes.Clone(a.out), a.err...)), a.harmless()}
+	failures, verdicts := 0, 0
+	for line := range strings.Lines(string(a.out)) {
+		if strings.HasPrefix(line, "Error: ") {
+			failures++
+		}
+	}
+	for line := range strings.Lines(string(a.err)) {
+		if word, ok := verdictOf(line); ok && known(word) {
+			verdicts++
+		}
+		if strings.HasPrefix(line, "homelab: ") {
+			errs = append(errs, fmt.Errorf("an error is told on stderr: %q", line))
+		}
+	}
+	if a.code != 0 && failures != 1 || a.code == 0 && failures > 1 {
+		errs = append(errs, fmt.Errorf("exit code %d, and %d errors on stdout", a.code, failures))
+	}
+	if verdicts > 1 || a.code != 0 && verdicts != 1 {
+		errs = append(errs, fmt.Errorf("%d verdicts on stderr", verdicts))
+	}
 	return errors.Join(errs...)
 }
 

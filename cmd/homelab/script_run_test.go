@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"homelab/internal/ptytest"
+	"homelab/verbs/legacy"
 )
 
 // binaryVar names another binary to prove than the one that was just built:
@@ -151,7 +152,7 @@ func (b *watched) until(ctx context.Context, text string) error {
 // harness's: a step that failed, a command that did not end.
 func (a *attempt) run(w *world, getenv func(string) string) error {
 	path := a.args[0]
-	if other := os.Getenv(binaryVar); other != "" && path == "homelab" {
+	if other := os.Getenv(binaryVar); other != "" && (path == "homelab" || path == legacy.Name) {
 		path = other
 	}
 	if !strings.Contains(path, "/") {
@@ -164,6 +165,9 @@ func (a *attempt) run(w *world, getenv func(string) string) error {
 		}
 	}
 	cmd := exec.Command(path, a.args[1:]...)
+	if a.older() {
+		cmd.Args[0] = legacy.Name // whatever file it is
+	}
 	cmd.Dir, cmd.Env = a.dir, append(slices.Clone(a.env), "PWD="+a.dir)
 	ctx, cancel := context.WithTimeout(context.Background(), a.within)
 	defer cancel()
@@ -356,6 +360,12 @@ func (a *attempt) judge(ts *testscript.TestScript, want int, err error) {
 		ts.Fatalf("%v", err)
 	case a.code != want:
 		ts.Fatalf("exit code %d, not %d", a.code, want)
+	}
+	if a.older() {
+		if err := a.checkOlder(); err != nil {
+			ts.Fatalf("%v", err)
+		}
+		return
 	}
 	if filepath.Base(a.args[0]) != "homelab" {
 		return

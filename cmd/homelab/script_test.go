@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"homelab/internal/tlstest"
+	"homelab/verbs/legacy"
 )
 
 // The scripts in testdata/script run this program as users do: a process of
@@ -22,7 +23,7 @@ import (
 const scriptsAtOnce = "16"
 
 func TestMain(m *testing.M) {
-	testscript.Main(suite{m}, map[string]func(){"homelab": main})
+	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main})
 }
 
 // suite prepares what all scripts share.

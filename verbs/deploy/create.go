@@ -74,7 +74,7 @@ func (o *createOptions) run(c *cobra.Command) error {
 		return err
 	}
 	o.Env, o.Options.Clusters, o.Version = env, o.Stacks.Clusters, o.Stacks.Version
-	o.Verb, o.Now, o.Random, o.Rules = "deploy create", time.Now(), rand.Reader, file.V2
+	o.Verb, o.Now, o.Random, o.Rules = "deploy create", time.Now(), rand.Reader, o.Stacks.Rules
 	o.Waiting = func(h directory.Holder) {
 		o.IO.Note(ui.L("waiting for " + h.String() + ", which has " + o.Options.Dir + " locked"))
 	}

@@ -103,6 +103,9 @@ func (o *initOptions) run(c *cobra.Command) error {
 	if err != nil {
 		return r.failed(o.IO, err, help)
 	}
+	if got.Backup != "" {
+		o.IO.Note(ui.L("warning: " + ui.Clean(got.File) + " was there and is replaced; its text is in " + ui.Clean(got.Backup) + " now"))
+	}
 	tell(o.IO, got.Notices)
 	r.Verdict, r.Reason = "created", "the spec of stack "+ui.Clean(got.Stack.Name)+" for "+string(got.Spec.Target)+"; edit it, commit it"
 	if got.Backup != "" {

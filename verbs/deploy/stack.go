@@ -28,6 +28,7 @@ type StackDeps struct {
 	// Clusters lists the kind clusters that run on this machine.
 	Clusters func(ctx context.Context) ([]directory.Cluster, error)
 	Version  string
+	Rules    file.Rules // that new directories are made with
 }
 
 // The JSON shapes below are public, and the deployment verbs' as well.
