@@ -185,11 +185,18 @@ func (p *pod) missing(ctx context.Context, c *container) string {
 			}
 			type ref struct{ kind, name string }
 			var refs []ref
+			add := func(kind string, o Object, at ...any) {
+				if o.At(append(at, "optional")...) != true {
+					refs = append(refs, ref{kind, o.Str(append(at, "name")...)})
+				}
+			}
 			for _, e := range spec.List("env") {
-				refs = append(refs, ref{"secret", e.Str("valueFrom", "secretKeyRef", "name")}, ref{"configmap", e.Str("valueFrom", "configMapKeyRef", "name")})
+				add("secret", e, "valueFrom", "secretKeyRef")
+				add("configmap", e, "valueFrom", "configMapKeyRef")
 			}
 			for _, e := range spec.List("envFrom") {
-				refs = append(refs, ref{"secret", e.Str("secretRef", "name")}, ref{"configmap", e.Str("configMapRef", "name")})
+				add("secret", e, "secretRef")
+				add("configmap", e, "configMapRef")
 			}
 			for _, r := range refs {
 				if r.name != "" && !p.exists(ctx, r.kind, r.name) {

@@ -136,6 +136,14 @@ func (r *run) facts(ctx context.Context) (render.Facts, error) {
 
 func (r *run) certificates(ctx context.Context, f *render.Facts) error {
 	res := kube.Resource{Group: "cert-manager.io", Version: "v1", Plural: "certificates"}
+	known, err := r.c.Serves(ctx, res.Group)
+	if err != nil {
+		return told("it cannot be told whether the cluster has certificates", err)
+	}
+	if !known {
+		f.NoCertCRDs = true
+		return nil
+	}
 	items, _, err := r.c.List(ctx, res, r.scope.Namespace, kube.Query{})
 	if kube.IsAbsent(err) {
 		f.NoCertCRDs = true
