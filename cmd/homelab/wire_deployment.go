@@ -79,7 +79,7 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 				a.redact.Add(t)
 			}
 		},
-		Tell: tell, Now: time.Now,
+		Tell: tell, Now: time.Now, Lenient: a.older.is,
 	}, nil
 }
 

@@ -68,6 +68,9 @@ type World struct {
 	Host    string   // this machine's name, for the lease
 	Redact  func(r secret.Result)
 	Tell    Story
+	// Lenient goes on, with a warning, when the container engine cannot say what
+	// a kind cluster has mounted, as the older tool did.
+	Lenient bool
 	Now     func() time.Time
 }
 

@@ -124,6 +124,9 @@ func (r *run) ensure(ctx context.Context) (bool, error) {
 		return true, r.connect(ctx)
 	}
 	all, err := r.w.clusters(ctx, r.d)
+	if err != nil && r.o.Mode == kind.Skip && r.w.HasContext("kind-"+r.d.Cluster()) && r.unchecked(err) == nil {
+		return true, r.connect(ctx)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -250,7 +253,7 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	nodes, err := r.w.Engine.Nodes(ctx, r.d.Cluster())
 	if err != nil {
-		return err
+		return r.unchecked(err)
 	}
 	live := liveMounts(nodes)
 	wrong := render.CompareMounts(want, live)
@@ -263,6 +266,19 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	return fault.New(fault.Conflict, "the kind cluster "+r.d.Cluster()+" does not have this deployment's directories mounted", "homelab deployment volumes --cluster --dir "+r.o.Dir).
 		Because(strings.Join(append(lines, render.MountFix(live)...), "; "))
+}
+
+// unchecked goes on although the container engine does not answer, where that
+// is allowed.
+func (r *run) unchecked(err error) error {
+	if !r.w.Lenient || fault.KindOf(err) != fault.Unreachable {
+		return err
+	}
+	r.notices([]file.Notice{{
+		Code: "mounts-unchecked", Level: file.Warning, File: "kind-config.yml",
+		Message: "it is not known whether the kind cluster " + r.d.Cluster() + " has this deployment's directories mounted: " + err.Error(),
+	}})
+	return nil
 }
 
 func liveMounts(nodes []kind.Node) []render.NodeMount {
