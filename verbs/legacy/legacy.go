@@ -54,7 +54,7 @@ type Deps struct {
 // global are the flags that stand before the first word.
 type global struct {
 	Deps
-	stack                                   string
+	stack                                     string
 	quiet, verbose, dry, local, debug, onward bool
 }
 
