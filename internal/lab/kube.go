@@ -58,7 +58,8 @@ func (k *Kube) Do(args ...string) error {
 	return nil
 }
 
-// word reads "deploy TARGET IMAGE FLAGS", "roll TARGET IMAGE FLAGS", "set
+// word reads "deploy TARGET IMAGE FLAGS", "roll TARGET IMAGE FLAGS", "expect
+// TARGET FLAGS" for the next rollout that is written by the program, "set
 // RESOURCE NAMESPACE/NAME PATH=JSON...", "running NAMESPACE/NAME IMAGEID",
 // "delete RESOURCE NAMESPACE/NAME", "namespace NAME", "node NAME READY",
 // "deny RESOURCE [VERB...]", "revoke", "warn TEXT", "down DUR", "drop", "fault
@@ -73,6 +74,9 @@ func (k *Kube) word(verb string, w *words) (func() error, error) {
 	case "roll":
 		target, image, p := w.need("a target"), w.need("an image"), w.rollout()
 		return ok(func() { s.Rollout(target, image, p) })
+	case "expect":
+		target, p := w.need("a target"), w.rollout()
+		return ok(func() { s.Expect(target, p) })
 	case "set":
 		resource, ns, name := w.need("a resource"), "", w.need("a name")
 		if a, b, namespaced := strings.Cut(name, "/"); namespaced {

@@ -62,6 +62,11 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		if r.rules, err = r.render(render.Facts{}); err != nil {
 			return err
 		}
+		if !o.Force {
+			if err := r.refused(ctx); err != nil {
+				return err
+			}
+		}
 		if o.Strict {
 			if err := strict(r.rules.Notices); err != nil {
 				return err
@@ -235,18 +240,7 @@ func (r *run) sync(o origins) directory.Options {
 // moved refuses a spec that describes another deployment than the one that
 // runs: what runs would be left behind.
 func moved(was, is *file.Directory) error {
-	var changed []string
-	note := func(key, a, b string) {
-		if a != b {
-			changed = append(changed, fmt.Sprintf("%s was %s and is %s now", key, a, b))
-		}
-	}
-	note("deploy-to", string(was.Spec.Target), string(is.Spec.Target))
-	note("stack", was.Stack.Name, is.Stack.Name)
-	note("the namespace", was.Namespace(), is.Namespace())
-	if was.Spec.Target == file.Kind {
-		note("the cluster", was.Cluster(), is.Cluster())
-	}
+	changed := elsewhere(was, is)
 	if len(changed) > 0 {
 		return fault.New(fault.Conflict, "the spec describes another deployment: "+strings.Join(changed, "; "), "").
 			Because("what runs would be left behind: put the spec back, or stop this deployment and create a new one")

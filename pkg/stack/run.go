@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"homelab/pkg/fault"
 	"homelab/pkg/stack/apply"
 	"homelab/pkg/stack/directory"
@@ -30,6 +32,14 @@ type run struct {
 	live    *apply.Live
 	secrets secret.Result
 	plan    *apply.Plan
+	want    []*unstructured.Unstructured // as desired, before it was compared
+
+	// Of a rollback: what it goes back to, and what it turns away from.
+	revision  *Revision
+	state0    *render.Result // what the revision was rendered to
+	fresh     *render.Result // what its files come to now; nil when they do not render any more
+	noSecrets error          // why Secrets cannot be made now
+	left      *Left
 
 	journal *directory.Journal
 	closers []func()
@@ -87,6 +97,12 @@ func (r *run) identify() {
 func (r *run) render(f render.Facts) (*render.Result, error) {
 	f.PullSecret = secret.PullSecret(r.d)
 	out, err := render.Render(r.d, render.Options{Images: r.o.Images, Machine: r.machine}, f)
+	if r.revision != nil {
+		r.fresh = out
+		state := *r.state0
+		state.Jobs = nil // they ran
+		return &state, nil
+	}
 	if p, ok := err.(*render.Problems); ok { //nolint:errorlint // Render documents its type
 		return nil, p.Fault("the deployment in "+r.o.Dir+" cannot be rendered", "")
 	}
@@ -225,11 +241,19 @@ func (r *run) aim(ctx context.Context) error {
 		return err
 	}
 	if r.secrets, err = secret.Make(r.d, r.w.Secrets, live); err != nil {
-		return err
+		if r.revision == nil {
+			return err
+		}
+		r.noSecrets = err // those that are there will do
 	}
 	r.w.Redact(r.secrets)
 	r.notices(r.secrets.Notices)
 	want := r.desired()
+	if r.revision != nil {
+		if want, err = r.bring(); err != nil {
+			return err
+		}
+	}
 	if err := r.live.Complete(ctx, r.c, r.scope, want); err != nil {
 		return told("the cluster cannot be read", err)
 	}
@@ -239,6 +263,7 @@ func (r *run) aim(ctx context.Context) error {
 		return err
 	}
 	r.adopt(want)
+	r.want = copies(want.Objects)
 	plan, err := apply.Diff(ctx, r.c, r.live, want, r.scope)
 	if err != nil {
 		return told("the difference to the cluster could not be determined", err)

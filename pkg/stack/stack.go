@@ -105,6 +105,10 @@ type Options struct {
 	Force        bool
 	Recreate     bool // restart the pods even if nothing differs
 
+	RollbackOnFailure bool // a failed wait is followed by going back to the last good revision
+	// Anew begins the time limit again, for going back; nil: what is left of it.
+	Anew func() (context.Context, context.CancelFunc, time.Time)
+
 	Deadline time.Time // zero: none
 	CI       bool      // a CI server is configured, so that its verbs can be recommended
 }
@@ -151,6 +155,7 @@ type Outcome struct {
 	Jobs       []JobEnd
 	Volumes    []VolumeEnd
 	Notices    []file.Notice
+	Revision   int // that was recorded, or was there already; 0: none
 }
 
 // JobEnd is how a Job stood when the wait was over.

@@ -114,7 +114,10 @@ func (r *run) perform(ctx context.Context, c controller) error {
 			return err
 		}
 	}
-	return r.write(ctx)
+	if err := r.write(ctx); err != nil {
+		return err
+	}
+	return r.back(ctx)
 }
 
 // ensure makes sure that there is a cluster, as the mode allows, and connects.

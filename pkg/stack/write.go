@@ -44,17 +44,22 @@ func (r *run) write(ctx context.Context) error {
 		return told("the stack is applied in part; a repetition goes on from there", err)
 	}
 	if r.o.NoWait {
-		return r.unseen()
+		err := r.unseen()
+		r.remember()
+		return err
 	}
 	if err := r.wait(held); err != nil {
 		return err
 	}
 	if r.out.Kind != fault.OK {
+		r.remember()
 		return nil // what ran before must not be taken away
 	}
 	if err := apply.Prune(held, r.c, r.plan, r.steps()); err != nil {
+		r.remember()
 		return told("the stack is up; what is left over was not taken away", err)
 	}
+	r.remember()
 	return r.journal.Clear()
 }
 

@@ -153,6 +153,9 @@ func view(kind string, out *stack.Outcome) *Result {
 	for _, v := range out.Volumes {
 		r.Volumes = append(r.Volumes, volumeJSON{v.Volume, orNull(v.Claim), orNull(v.PV), ui.Clean(v.Place), v.Deleted})
 	}
+	if out.Revision > 0 {
+		r.Revision = &out.Revision
+	}
 	for _, n := range out.Notices {
 		r.Notices = append(r.Notices, clean(n))
 	}
