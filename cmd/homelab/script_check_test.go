@@ -244,7 +244,7 @@ func fits(verdict string, code int) error {
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
 		"interrupted": {130, 143}, "ready": {0}, "paused": {5}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
-		"created": {0}, "same": {0}, "changes": {0},
+		"created": {0}, "same": {0}, "changes": {0, 1}, "up": {0}, "stopped": {0},
 		"landed": {0}, "nothing": {0},
 		"started": {0}, "existing": {0}, "cleaned": {0}, "restored": {0}, "aborted": {0},
 	}
