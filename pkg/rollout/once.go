@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,15 @@ func Look(ctx context.Context, c Cluster, targets []Config, src Sources) []Verdi
 			break
 		}
 		h.gain(ctx, wants)
+		for t := range wants {
+			if t.answers {
+				continue
+			}
+			if _, err := h.c.Get(ctx, resourceOf(t.cfg.Kind), t.cfg.Namespace, t.cfg.Name); kube.IsDenied(err) {
+				h.refusedTarget(ctx, t, t.cfg.Kind, err)
+			}
+		}
+		h.drain()
 	}
 	for _, s := range h.spaces {
 		h.listOnce(ctx, s)
@@ -66,6 +76,9 @@ func Look(ctx context.Context, c Cluster, targets []Config, src Sources) []Verdi
 	}
 	out := make([]Verdict, len(targets))
 	for i, t := range h.targets {
+		if !t.verdict.Final() && t.snap.Target != nil && t.snap.Target.Paused {
+			h.patient(t)
+		}
 		if !t.verdict.Final() {
 			t.snap.Ended = TimeUp
 			t.verdict = h.assess(t)
@@ -90,7 +103,6 @@ func (h *hub) gain(ctx context.Context, wants map[*tracked][]Want) {
 	}
 	wg.Wait()
 	h.drain()
-	h.drain() // what an answer has posted itself
 }
 
 // listOnce lists what the workloads of a namespace consist of.
@@ -138,4 +150,16 @@ func (h *hub) listed(ctx context.Context, r kube.Resource, ns string, q kube.Que
 			return nil, err
 		}
 	}
+}
+
+// patient judges a paused workload as if it had been paused for long: nobody
+// pauses for a moment and means to be waited for by a single look.
+func (h *hub) patient(t *tracked) {
+	for k, seen := range t.snap.Memory.Seen {
+		if strings.HasPrefix(k, "paused/") {
+			seen.Since = seen.Since.Add(-pausedGrace)
+			t.snap.Memory.Seen[k] = seen
+		}
+	}
+	t.verdict = h.assess(t)
 }
