@@ -34,6 +34,9 @@ func (r *run) controller(ctx context.Context, install bool) (controller, error) 
 	switch {
 	case kube.IsAbsent(err):
 		c.missing = install && r.o.Mode != kind.Skip
+		if c.missing && r.d.Spec.CaddyImage != "" {
+			r.scope.NamespaceAnnotations = map[string]string{kind.CaddyAnnotation: r.d.Spec.CaddyImage}
+		}
 		if !c.missing && len(r.d.Spec.Proxies) > 0 {
 			r.notices([]file.Notice{{
 				Code: "no-ingress-controller", Level: file.Warning, File: r.d.Spec.File, Key: "network.http-proxy",

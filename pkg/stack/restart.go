@@ -282,6 +282,7 @@ func (r *run) settled(ctx context.Context) error {
 	if err != nil || left == nil {
 		return err
 	}
+	r.cut = true
 	return r.settle(ctx, *left)
 }
 

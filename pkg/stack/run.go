@@ -42,6 +42,8 @@ type run struct {
 	left      *Left
 
 	journal *directory.Journal
+	cut     bool   // an earlier run was cut off
+	attach  string // the kind cluster that deployment.yml is to name from now on; "" as it does
 	closers []func()
 }
 
@@ -165,7 +167,11 @@ func (r *run) lock(ctx context.Context) error {
 // reopen reads the files again: while the lock was waited for, or an
 // interrupted update of them was finished, they may have changed.
 func (r *run) reopen() error {
-	again, err := r.w.open(r.o)
+	return r.take(r.w.open(r.o))
+}
+
+// take goes on with what was read again.
+func (r *run) take(again *run, err error) error {
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,11 @@ func (w *World) Start(ctx context.Context, o Options) (*Outcome, error) {
 	if err != nil {
 		return r.out, err
 	}
+	notices, err := directory.SkipHooks(r.d.Path, o.NoHooks)
+	if err != nil {
+		return r.out, err
+	}
+	r.notices(notices)
 	if err := r.lock(ctx); err != nil {
 		return r.out, err
 	}
@@ -107,6 +112,11 @@ func (r *run) prepare(ctx context.Context, install bool) (controller, error) {
 // perform does what prepare has planned, and sees it up.
 func (r *run) perform(ctx context.Context, c controller) error {
 	if !r.o.DryRun {
+		if r.attach != "" {
+			if err := directory.SetClusterID(r.d.Path, r.attach); err != nil {
+				return err
+			}
+		}
 		if err := c.install(ctx); err != nil {
 			return err
 		}
@@ -150,14 +160,9 @@ func (r *run) ensure(ctx context.Context) (bool, error) {
 		}
 	case kind.TakeOver:
 		r.w.Tell.Line("attaching to the kind cluster " + name + " instead of " + wish.Name)
-		if r.o.DryRun {
-			break
-		}
-		if err := directory.SetClusterID(r.d.Path, name); err != nil {
-			return false, err
-		}
-		r.d.Deployment.ClusterID = name
+		r.d.Deployment.ClusterID = name // deployment.yml says so once every guard has passed
 		r.out.Deployment.Cluster = name
+		r.attach = name
 	case kind.Use:
 		r.w.Tell.Line("Using existing cluster: " + name)
 	}

@@ -44,6 +44,16 @@ func Hooks(dir string) []string {
 	return out
 }
 
+// SkipHooks tells of the hooks of a deployment directory that are not run. Not
+// to run them has to be asked for: without it they are refused.
+func SkipHooks(dir string, skip bool) ([]file.Notice, error) {
+	hooks := Hooks(dir)
+	if len(hooks) > 0 && !skip {
+		return nil, hooksRefused(hooks)
+	}
+	return hookNotice(hooks), nil
+}
+
 func present(dir, name string) []string {
 	p := filepath.Join(dir, name)
 	if st, err := os.Stat(p); err != nil || !st.Mode().IsRegular() {
