@@ -60,6 +60,7 @@ func measurements() []measurement {
 		{[]string{"deploy-ready", "deploy-replaced", "deploy-failed"}, deployLag},
 		{[]string{"deploy-memory", "deploy-requests"}, deployMany},
 		{[]string{"land-time", "land-line", "land-processes"}, landing},
+		{[]string{"stack-render", "stack-restart", "stack-writes", "stack-memory"}, stacks},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
 		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}

@@ -158,6 +158,9 @@ func (r *renderer) strangers(p *pod, s *service, vars []variable) {
 			if p.service(other.name) != nil {
 				continue // its own is meant
 			}
+			if !slices.ContainsFunc(vars, func(v variable) bool { return strings.Contains(v.value, other.name) }) {
+				continue
+			}
 			host := regexp.MustCompile(`(?:^|//|@|,)` + regexp.QuoteMeta(other.name) + `(?::[0-9]+)?(?:$|[/,?])`)
 			for _, v := range vars {
 				if host.MatchString(v.value) {
