@@ -286,8 +286,8 @@ func (a *attempt) oneLine(out string) error {
 	}
 	payload := slices.Contains([]string{
 		"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
-		"work start", "work status", "work clean", "work restore",
-	}, a.path()) ||
+		"work start", "work status", "work clean", "work restore", "deployment history", "deployment diff",
+	}, a.path()) || strings.HasPrefix(a.path(), "deployment ") && a.has("--dry-run") ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
 	case last == "" && (!payload || a.code != 0):

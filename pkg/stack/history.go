@@ -347,9 +347,9 @@ func (rev *Revision) open(dir string) (*render.Result, []directory.Kept, error) 
 	return state, kept, nil
 }
 
-// choose finds the revision to go back to: the one of that number, or for 0 the
+// pick finds the revision to go back to: the one of that number, or for 0 the
 // last good one that is not what the directory says now.
-func choose(all []Revision, number int, source, where string) (*Revision, error) {
+func pick(all []Revision, number int, source, where string) (*Revision, error) {
 	help := "homelab deployment history --dir " + where
 	if len(all) == 0 {
 		return nil, fault.New(fault.Absent, "there is no revision of "+where+" to go back to", help)

@@ -59,7 +59,7 @@ func revisionOf(r *run, number int) (*Revision, error) {
 	if err != nil {
 		return nil, err
 	}
-	return choose(all, number, r.source(), r.o.Dir)
+	return pick(all, number, r.source(), r.o.Dir)
 }
 
 // leaving is what is gone back from: what the directory says now.
