@@ -91,12 +91,12 @@ func (w *World) Revisions(dir string) (Identity, []Revision, error) {
 	r := w.run(Options{Dir: dir})
 	r.d = d
 	r.identify()
-	all, err := revisions(d.Path)
+	all, err := recordedIn(d.Path)
 	return r.out.Deployment, all, err
 }
 
-// revisions reads what is recorded in a directory, newest first.
-func revisions(dir string) ([]Revision, error) {
+// recordedIn reads what is recorded in a directory, newest first.
+func recordedIn(dir string) ([]Revision, error) {
 	list, err := os.ReadDir(historyOf(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -144,7 +144,7 @@ func (r *run) remember() {
 }
 
 func (r *run) recorded() error {
-	all, err := revisions(r.d.Path)
+	all, err := recordedIn(r.d.Path)
 	if err != nil {
 		return err
 	}
@@ -379,7 +379,7 @@ func pick(all []Revision, number int, source, where string) (*Revision, error) {
 // refused tells whether a restart would bring back what a rollback has left
 // since the last good restart, from the very commits it was left at.
 func (r *run) refused(_ context.Context) error {
-	all, err := revisions(r.d.Path)
+	all, err := recordedIn(r.d.Path)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (w *World) Rollback(ctx context.Context, o Options, number int) (*Outcome, 
 }
 
 func revisionOf(r *run, number int) (*Revision, error) {
-	all, err := revisions(r.d.Path)
+	all, err := recordedIn(r.d.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func revisionOf(r *run, number int) (*Revision, error) {
 // leaving is what is gone back from: what the directory says now.
 func (r *run) leaving() *Left {
 	l := &Left{Source: r.source(), Spec: r.out.Spec.Commit, Stack: r.out.Stack.Commit}
-	all, err := revisions(r.d.Path)
+	all, err := recordedIn(r.d.Path)
 	if err != nil {
 		return l
 	}
@@ -246,7 +246,7 @@ func (r *run) back(ctx context.Context) error {
 	if !r.o.RollbackOnFailure || r.o.DryRun || r.out.Kind != fault.Failed && r.out.Kind != fault.Timeout {
 		return nil
 	}
-	all, err := revisions(r.d.Path)
+	all, err := recordedIn(r.d.Path)
 	if err != nil {
 		return err
 	}
