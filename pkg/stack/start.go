@@ -24,6 +24,10 @@ func (w *World) Start(ctx context.Context, o Options) (*Outcome, error) {
 	if err != nil {
 		return r.out, err
 	}
+	if len(o.Services) > 0 && !r.composed() {
+		return r.out, fault.Usagef("homelab deployment start --help", "services can be named with deploy-to: compose only").
+			Because("a cluster runs the stack as a whole")
+	}
 	notices, err := directory.SkipHooks(r.d.Path, o.NoHooks)
 	if err != nil {
 		return r.out, err
@@ -54,7 +58,7 @@ func (w *World) Update(ctx context.Context, o Options) (*Outcome, error) {
 	if err := r.lock(ctx); err != nil {
 		return r.out, err
 	}
-	if err := r.connect(ctx); err != nil {
+	if err := r.reach(ctx); err != nil {
 		return r.out, err
 	}
 	return r.out, r.up(ctx, false)
@@ -66,6 +70,10 @@ func (w *World) Diff(ctx context.Context, o Options) (*Outcome, error) {
 	defer r.close()
 	if err != nil {
 		return r.out, err
+	}
+	if r.composed() {
+		r.plan = r.freshPlan()
+		return r.out, r.composeDiff(ctx)
 	}
 	if err := r.connect(ctx); err != nil {
 		return r.out, err
@@ -96,6 +104,10 @@ func (r *run) up(ctx context.Context, install bool) error {
 // prepare reads the cluster, asks every guard and makes the plan. Nothing is
 // written.
 func (r *run) prepare(ctx context.Context, install bool) (controller, error) {
+	if r.composed() {
+		r.plan = r.freshPlan()
+		return controller{}, r.composePrepare(ctx)
+	}
 	if err := r.read(ctx); err != nil {
 		return controller{}, err
 	}
@@ -111,6 +123,9 @@ func (r *run) prepare(ctx context.Context, install bool) (controller, error) {
 
 // perform does what prepare has planned, and sees it up.
 func (r *run) perform(ctx context.Context, c controller) error {
+	if r.composed() {
+		return r.composeWrite(ctx)
+	}
 	if !r.o.DryRun {
 		if r.attach != "" {
 			if err := directory.SetClusterID(r.d.Path, r.attach); err != nil {
@@ -134,7 +149,7 @@ func (r *run) perform(ctx context.Context, c controller) error {
 // false: there is none, and a dry run makes none.
 func (r *run) ensure(ctx context.Context) (bool, error) {
 	if r.d.Spec.Target != file.Kind {
-		return true, r.connect(ctx)
+		return true, r.reach(ctx)
 	}
 	all, err := r.w.clusters(ctx, r.d)
 	if err != nil && r.o.Mode == kind.Skip && r.w.HasContext("kind-"+r.d.Cluster()) && r.unchecked(err) == nil {
@@ -197,6 +212,11 @@ func (r *run) create(ctx context.Context, name string) error {
 		return err
 	}
 	if err := r.w.Engine.Create(ctx, name, config); err != nil {
+		if ctx.Err() == nil {
+			// It left nothing; a cluster of that name that is there later is
+			// somebody's, and must not be taken for a leftover.
+			_ = r.journal.Write(r.entry()) //nolint:errcheck // the failure is told already
+		}
 		return err
 	}
 	if err := r.mark(ctx, name); err != nil {
