@@ -15,6 +15,7 @@ type Options struct {
 	Machine Machine // the files that ship with the stack are read from here
 	Stage   string  // where the files of the directory lie while it is being made; "" in its place
 	Missing Missing // what a bind source that does not exist means
+	Memory  *Memory // of the renders before; nil: none
 }
 
 // Missing says what a bind source that does not exist means.
