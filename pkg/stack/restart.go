@@ -234,6 +234,10 @@ func (r *run) sync(o origins) directory.Options {
 	return directory.Options{
 		SpecFile: o.spec, Dir: r.d.Path, Update: true, DryRun: r.o.DryRun, NoHooks: r.o.NoHooks, StackDir: o.stack,
 		Verb: "deployment " + r.o.Verb, Env: env, Locked: true, Now: r.w.Now(), Random: rand.Reader,
+		Render: func(d *file.Directory, o render.Options, f render.Facts) (*render.Result, error) {
+			o.Memory = r.memory
+			return render.Render(d, o, f)
+		},
 	}
 }
 

@@ -27,6 +27,7 @@ type run struct {
 	told    []file.Notice // by the files alone
 	rules   *render.Result
 	machine render.Machine
+	memory  *render.Memory
 	c       Cluster
 	scope   apply.Scope
 	live    *apply.Live
@@ -48,7 +49,10 @@ type run struct {
 }
 
 func (w *World) run(o Options) *run {
-	return &run{w: w, o: o, out: &Outcome{}, machine: render.Machine{Home: w.Files.Home, WorkDir: w.Files.WorkDir}}
+	return &run{
+		w: w, o: o, out: &Outcome{}, memory: &render.Memory{},
+		machine: render.Machine{Home: w.Files.Home, WorkDir: w.Files.WorkDir},
+	}
 }
 
 // open judges every file of a deployment directory. Nothing is contacted.
@@ -98,7 +102,7 @@ func (r *run) identify() {
 // render turns the files into objects, given what is known of the cluster.
 func (r *run) render(f render.Facts) (*render.Result, error) {
 	f.PullSecret = secret.PullSecret(r.d)
-	out, err := render.Render(r.d, render.Options{Images: r.o.Images, Machine: r.machine}, f)
+	out, err := render.Render(r.d, render.Options{Images: r.o.Images, Machine: r.machine, Memory: r.memory}, f)
 	if r.revision != nil {
 		r.fresh = out
 		state := *r.state0
@@ -176,6 +180,7 @@ func (r *run) take(again *run, err error) error {
 		return err
 	}
 	r.d, r.told, r.rules, r.scope = again.d, again.told, again.rules, again.scope
+	r.memory = again.memory
 	r.out.Deployment = again.out.Deployment
 	return nil
 }
