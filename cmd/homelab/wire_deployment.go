@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"homelab/pkg/config"
@@ -43,12 +45,22 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 	if err != nil {
 		host = "unknown"
 	}
+	engine := &kind.Engine{Dir: files.WorkDir, Env: a.env.Child(), Log: a.streams.Verbosef}
+	hidden := config.TokenNames()
 	return &stack.World{
-		Connect: func(ctx context.Context, x stack.Access) (stack.Cluster, func(), error) { return a.reach(ctx, e, x) },
+		Connect: func(ctx context.Context, x stack.Access) (stack.Cluster, func(), error) { return a.reach(ctx, e, x, hidden) },
+		Hide: func(names []string) {
+			hidden = append(hidden, names...)
+			config.Hide(names)
+			engine.Env = slices.DeleteFunc(slices.Clone(engine.Env), func(pair string) bool {
+				name, _, _ := strings.Cut(pair, "=")
+				return slices.Contains(names, name)
+			})
+		},
 		HasContext: func(name string) bool {
 			return kube.HasContext(kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set}, name)
 		},
-		Engine: &kind.Engine{Dir: files.WorkDir, Env: a.env.Child(), Log: a.streams.Verbosef},
+		Engine: engine,
 		Secrets: secret.Source{
 			Env: a.env.Lookup, Home: files.Home, Rand: rand.Reader,
 			Read: func(path string) ([]byte, fs.FileMode, error) {
@@ -84,11 +96,11 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 }
 
 // reach connects to a deployment's own cluster. Nothing is dialled.
-func (a *app) reach(_ context.Context, e *config.Effective, x stack.Access) (stack.Cluster, func(), error) {
+func (a *app) reach(_ context.Context, e *config.Effective, x stack.Access, hidden []string) (stack.Cluster, func(), error) {
 	path, _ := a.env.Lookup("PATH")
 	o := kube.Options{
 		Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set, Content: x.Content, Context: x.Context, Namespace: x.Namespace,
-		UserAgent: a.userAgent(), Path: path, Hide: config.TokenNames(), Proxy: e.Proxy,
+		UserAgent: a.userAgent(), Path: path, Hide: hidden, Proxy: e.Proxy,
 		Stdin: a.streams.Interactive(),
 		Warn:  func(text string) { a.streams.Verbosef("the API server warns: %s", text) },
 		Log:   a.log(),

@@ -88,8 +88,11 @@ func (e Env) Child() []string {
 // HideTokens takes the tokens out of the process's environment, after FromOS
 // has read them: a library that starts a program (a credential helper, an exec
 // plugin) hands it the environment as it is.
-func HideTokens() {
-	for _, name := range tokenVars() {
+func HideTokens() { Hide(tokenVars()) }
+
+// Hide takes variables out of the process's environment, as HideTokens does.
+func Hide(names []string) {
+	for _, name := range names {
 		_ = os.Unsetenv(name) // the names are fine
 	}
 }

@@ -52,6 +52,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 	w.Tell.Line("Using spec: " + origin.spec)
 	var controller controller
 	sync := r.sync(origin)
+	if o.Strict {
+		sync.Judge = strict
+	}
 	sync.Guard = func(next *file.Directory, machine render.Machine) error {
 		if err := moved(d, next); err != nil {
 			return err

@@ -81,6 +81,7 @@ func (w *World) open(o Options) (*run, error) {
 // identify says which deployment the outcome is about.
 func (r *run) identify() {
 	d := r.d
+	r.w.hide(d.Spec)
 	target := d.Spec.Target
 	if target == "" {
 		target = file.Compose
@@ -96,6 +97,34 @@ func (r *run) identify() {
 	r.scope = apply.Scope{
 		Dir: d.Path, ID: d.Deployment.ID, Namespace: d.Namespace(), Stack: d.Stack.Name, Rules: d.Deployment.Rules,
 		AdoptNamespace: r.o.AdoptNamespace, AcceptVolumes: r.o.AcceptVolumes,
+	}
+}
+
+// hide keeps the variables that a spec takes Secrets from out of the
+// environment of every child: none needs them.
+func (w *World) hide(s *file.Spec) {
+	var names []string
+	for _, r := range []*file.Registry{s.RegistryCredentials, s.ImagePullSecret} {
+		if r != nil && r.TokenEnv != "" {
+			names = append(names, r.TokenEnv)
+		}
+	}
+	for _, x := range s.Secrets {
+		for _, k := range x.Keys {
+			if k.Env != "" {
+				names = append(names, k.Env)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	w.Git = slices.DeleteFunc(slices.Clone(w.Git), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return slices.Contains(names, name)
+	})
+	if w.Hide != nil {
+		w.Hide(names)
 	}
 }
 

@@ -67,6 +67,9 @@ type World struct {
 	Git     []string // environment of git
 	Host    string   // this machine's name, for the lease
 	Redact  func(r secret.Result)
+	// Hide keeps variables out of the environment of whatever else is started;
+	// nil: nothing is.
+	Hide func(names []string)
 	Tell    Story
 	// Lenient goes on, with a warning, when the container engine cannot say what
 	// a kind cluster has mounted, as the older tool did.
