@@ -68,20 +68,11 @@ func (w *words) manage(skip bool) {
 	}
 }
 
-func services(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return fault.Usagef(c.CommandPath()+" --help", "%s: single services are for the compose target only, got %q", c.CommandPath(), args[0])
-}
-
 func (d *directory) start(name string, skip bool) *cobra.Command {
 	attached, wait := false, false
-	c := leaf(name, "Bring a stack up", anyArgs, func(c *cobra.Command, args []string) error {
-		if err := services(c, args); err != nil {
-			return err
-		}
+	c := leaf(name+" [SERVICE...]", "Bring a stack up", anyArgs, func(c *cobra.Command, args []string) error {
 		w := d.line("start")
+		w.args = args
 		w.manage(skip)
 		if !wait {
 			w.on("no-wait")
@@ -100,11 +91,9 @@ func (d *directory) start(name string, skip bool) *cobra.Command {
 
 func (d *directory) stop(name string) *cobra.Command {
 	skip, volumes := true, false
-	c := leaf(name, "Take a stack down; its volumes stay", anyArgs, func(c *cobra.Command, args []string) error {
-		if err := services(c, args); err != nil {
-			return err
-		}
+	c := leaf(name+" [SERVICE...]", "Take a stack down; its volumes stay", anyArgs, func(c *cobra.Command, args []string) error {
 		w := d.line("stop")
+		w.args = args
 		w.manage(skip)
 		if volumes {
 			w.on("delete-volumes")

@@ -87,7 +87,7 @@ func TestCommandLines(t *testing.T) {
 			call: legacy.Call{Notices: []string{"--stay-attached has no effect on kubernetes: deployment logs --follow shows what the containers say"}},
 		},
 		{in: "--dry-run deployment --dir D start", want: "deployment start " + dir + " --skip-cluster-management --no-wait --dry-run"},
-		{in: "deployment --dir D start web", want: `! laconic-so deployment start: single services are for the compose target only, got "web"`},
+		{in: "deployment --dir D start web", want: "deployment start " + dir + " --skip-cluster-management --no-wait web"},
 		{in: "deployment --dir D stop", want: "deployment stop " + dir + " --skip-cluster-management"},
 		{in: "deployment --dir D down --delete-volumes", want: "deployment stop " + dir + " --skip-cluster-management --delete-volumes"},
 		{in: "deployment --dir D down --delete-volumes --preserve-volumes", want: "deployment stop " + dir + " --skip-cluster-management"},
