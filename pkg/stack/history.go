@@ -133,7 +133,7 @@ func unreadableHistory(dir string, err error) error {
 // newest one is that one. A stack that is up stays up when its history cannot be
 // written: that is told, and no failure.
 func (r *run) remember() {
-	err := r.recorded()
+	err := r.addRevision()
 	if err == nil {
 		return
 	}
@@ -143,12 +143,12 @@ func (r *run) remember() {
 	}})
 }
 
-func (r *run) recorded() error {
+func (r *run) addRevision() error {
 	all, err := recordedIn(r.d.Path)
 	if err != nil {
 		return err
 	}
-	rev, state, kept, err := r.state()
+	rev, state, kept, err := r.revisionNow()
 	if err != nil {
 		return err
 	}
@@ -175,8 +175,8 @@ func (r *run) recorded() error {
 	return forget(r.d.Path, append([]Revision{rev}, all...))
 }
 
-// state is what a revision of this run holds.
-func (r *run) state() (Revision, *render.Result, []directory.Kept, error) {
+// revisionNow is what a revision of this run holds.
+func (r *run) revisionNow() (Revision, *render.Result, []directory.Kept, error) {
 	rev := Revision{
 		Time: r.w.Now().UTC(), Verb: r.o.Verb, Spec: r.out.Spec, Stack: r.out.Stack, Images: map[string]string{},
 		Verdict: r.out.Verdict, Good: r.out.Kind == fault.OK && !r.o.NoWait, Reason: r.out.Reason, Left: r.left,
