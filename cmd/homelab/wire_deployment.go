@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"homelab/pkg/registry"
 	"homelab/pkg/rollout"
 	"homelab/pkg/stack"
+	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/kind"
 	"homelab/pkg/stack/secret"
 	"homelab/verbs/deployment"
@@ -48,7 +50,9 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 	engine := &kind.Engine{Dir: files.WorkDir, Env: a.env.Child(), Log: a.streams.Verbosef}
 	hidden := config.TokenNames()
 	return &stack.World{
-		Connect: func(ctx context.Context, x stack.Access) (stack.Cluster, func(), error) { return a.reach(ctx, e, x, hidden) },
+		Connect: func(ctx context.Context, x stack.Access) (stack.Cluster, func(), error) {
+			return a.reach(ctx, e, x, hidden)
+		},
 		Hide: func(names []string) {
 			hidden = append(hidden, names...)
 			config.Hide(names)
@@ -60,7 +64,9 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 		HasContext: func(name string) bool {
 			return kube.HasContext(kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set}, name)
 		},
-		Engine: engine,
+		Engine:       engine,
+		Docker:       &compose.Engine{Dir: files.WorkDir, Env: a.env.Child(), Log: a.streams.Verbosef},
+		DockerConfig: a.dockerConfig(),
 		Secrets: secret.Source{
 			Env: a.env.Lookup, Home: files.Home, Rand: rand.Reader,
 			Read: func(path string) ([]byte, fs.FileMode, error) {
@@ -113,4 +119,12 @@ func (a *app) reach(_ context.Context, e *config.Effective, x stack.Access, hidd
 		return nil, nil, err
 	}
 	return c, c.Close, nil
+}
+
+// dockerConfig is where docker's command line keeps what is the user's.
+func (a *app) dockerConfig() string {
+	if dir, ok := a.env.Lookup("DOCKER_CONFIG"); ok && dir != "" {
+		return dir
+	}
+	return filepath.Join(a.env.Home(), ".docker")
 }

@@ -76,7 +76,7 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 			}
 		}
 		w.Tell.Line("[3/4] comparing with the cluster")
-		if err := r.connect(ctx); err != nil {
+		if err := r.contact(ctx); err != nil {
 			return err
 		}
 		controller, err = r.prepare(ctx, false)
@@ -94,7 +94,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		return r.out, err
 	}
 	if r.out.Kind == fault.OK && !o.NoWait && !o.DryRun {
-		r.movedTags(ctx)
+		if !r.composed() {
+			r.movedTags(ctx)
+		}
 		w.Tell.Line("=== Restart Complete ===")
 	}
 	return r.out, nil

@@ -42,6 +42,8 @@ type run struct {
 	noSecrets error          // why Secrets cannot be made now
 	left      *Left
 
+	compose composed
+
 	journal *directory.Journal
 	cut     bool   // an earlier run was cut off
 	attach  string // the kind cluster that deployment.yml is to name from now on; "" as it does
@@ -89,8 +91,12 @@ func (r *run) identify() {
 	r.out.Deployment = Identity{
 		Dir: d.Path, ID: d.Deployment.ID, Namespace: d.Namespace(), Target: target, Stack: d.Stack.Name, Rules: d.Deployment.Rules,
 	}
-	if target == file.Kind {
+	switch target {
+	case file.Kind:
 		r.out.Deployment.Cluster = d.Cluster()
+	case file.Compose:
+		r.out.Deployment.Namespace = d.Deployment.ClusterID // the project
+	case file.K8s:
 	}
 	r.out.Spec.Path = filepath.Join(d.Path, "spec.yml")
 	r.out.Stack.Path = d.Deployment.StackSource
@@ -130,6 +136,9 @@ func (w *World) hide(s *file.Spec) {
 
 // render turns the files into objects, given what is known of the cluster.
 func (r *run) render(f render.Facts) (*render.Result, error) {
+	if r.composed() {
+		return r.composeRender()
+	}
 	f.PullSecret = secret.PullSecret(r.d)
 	out, err := render.Render(r.d, render.Options{Images: r.o.Images, Machine: r.machine, Memory: r.memory}, f)
 	if r.revision != nil {
@@ -208,7 +217,7 @@ func (r *run) take(again *run, err error) error {
 	if err != nil {
 		return err
 	}
-	r.d, r.told, r.rules, r.scope = again.d, again.told, again.rules, again.scope
+	r.d, r.told, r.rules, r.scope, r.compose = again.d, again.told, again.rules, again.scope, again.compose
 	r.memory = again.memory
 	r.out.Deployment = again.out.Deployment
 	return nil
@@ -233,6 +242,15 @@ func (r *run) close() {
 		f()
 	}
 	r.closers = nil
+}
+
+// contact is connect for what brings something up: compose is reached by every
+// command of its own.
+func (r *run) contact(ctx context.Context) error {
+	if r.composed() {
+		return nil
+	}
+	return r.connect(ctx)
 }
 
 // connect reaches the cluster.

@@ -8,6 +8,7 @@ import (
 	"homelab/pkg/git"
 	"homelab/pkg/rollout"
 	"homelab/pkg/stack/apply"
+	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/file"
 	"homelab/pkg/stack/kind"
 	"homelab/pkg/stack/secret"
@@ -58,7 +59,11 @@ type World struct {
 	// HasContext says whether the user's kubeconfig has a context of that name.
 	HasContext func(name string) bool
 	Engine     Engine
-	Secrets    secret.Source
+	// Docker runs what is deployed to compose; DockerConfig is docker's own
+	// directory of the user.
+	Docker       *compose.Engine
+	DockerConfig string
+	Secrets      secret.Source
 	// Images answers for the registries of one connection; nil: nobody is asked.
 	Images func(ctx context.Context, c Cluster, namespace string) (rollout.Images, error)
 	// History answers for the commit of --sha; nil without a checkout.
@@ -70,7 +75,7 @@ type World struct {
 	// Hide keeps variables out of the environment of whatever else is started;
 	// nil: nothing is.
 	Hide func(names []string)
-	Tell    Story
+	Tell Story
 	// Lenient goes on, with a warning, when the container engine cannot say what
 	// a kind cluster has mounted, as the older tool did.
 	Lenient bool
@@ -96,6 +101,7 @@ type Options struct {
 	Strict  bool
 	NoHooks bool
 
+	Services       []string          // compose only: nothing but these and what they depend on; nil: all
 	Images         map[string]string // container -> reference
 	Expected       rollout.Expected  // the commit of --sha; the zero value asks for none
 	Containers     []string          // those that Expected is about; nil: all
@@ -133,9 +139,10 @@ type Origin struct {
 	Commit git.Commit // "" outside of git
 }
 
-// Target is one Deployment and what its wait came to.
+// Target is one Deployment, or service of compose, and what its wait came to.
 type Target struct {
 	Name    string
+	Of      rollout.Kind // "" is a Deployment
 	Verdict rollout.Verdict
 	Kind    fault.Kind
 	Took    time.Duration

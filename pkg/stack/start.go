@@ -58,7 +58,7 @@ func (w *World) Update(ctx context.Context, o Options) (*Outcome, error) {
 	if err := r.lock(ctx); err != nil {
 		return r.out, err
 	}
-	if err := r.reach(ctx); err != nil {
+	if err := r.contact(ctx); err != nil {
 		return r.out, err
 	}
 	return r.out, r.up(ctx, false)
@@ -149,7 +149,7 @@ func (r *run) perform(ctx context.Context, c controller) error {
 // false: there is none, and a dry run makes none.
 func (r *run) ensure(ctx context.Context) (bool, error) {
 	if r.d.Spec.Target != file.Kind {
-		return true, r.reach(ctx)
+		return true, r.contact(ctx)
 	}
 	all, err := r.w.clusters(ctx, r.d)
 	if err != nil && r.o.Mode == kind.Skip && r.w.HasContext("kind-"+r.d.Cluster()) && r.unchecked(err) == nil {

@@ -34,6 +34,9 @@ func (w *World) Stop(ctx context.Context, o StopOptions) (*Outcome, error) {
 	if err := r.take(w.openForStop(o.Options)); err != nil {
 		return r.out, err
 	}
+	if r.composed() {
+		return r.out, r.composeStop(ctx, o)
+	}
 	if err := r.connect(ctx); err != nil {
 		if fault.KindOf(err) == fault.Absent {
 			return r.out, r.stopped("the kind cluster " + r.d.Cluster() + " does not run: there is nothing to stop")

@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"cmp"
 	"fmt"
 
 	"homelab/pkg/rollout"
@@ -144,7 +145,7 @@ func view(kind string, out *stack.Outcome) *Result {
 		r.Plan = &planJSON{changes(p.Create), changes(p.Update), changes(p.Replace), changes(p.Delete), p.Unchanged}
 	}
 	for _, t := range out.Targets {
-		ref := workload.Ref{Kind: rollout.Deployment, Namespace: d.Namespace, Name: t.Name}
+		ref := workload.Ref{Kind: cmp.Or(t.Of, rollout.Deployment), Namespace: d.Namespace, Name: t.Name}
 		r.Targets = append(r.Targets, workload.View(out.Context, ref, t.Verdict, t.Kind, t.Verdict.Next, t.Took))
 	}
 	for _, j := range out.Jobs {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"homelab/pkg/fault"
+	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/file"
 	"homelab/pkg/stack/render"
 )
@@ -195,8 +196,6 @@ func (m *maker) read() error {
 	errs := []error{specErr}
 	if spec.Target == "" && specErr == nil && !o.Update {
 		errs = append(errs, &file.Problems{List: []file.Problem{{File: o.SpecFile, Key: "deploy-to", Message: "is missing"}}})
-	} else if specErr == nil {
-		errs = append(errs, file.Unsupported(spec, nil))
 	}
 	m.spec = spec
 	var hooks []string
@@ -205,7 +204,7 @@ func (m *maker) read() error {
 		m.out.Notices = append(m.out.Notices, notices...)
 		errs = append(errs, asProblem(err, o.SpecFile))
 		if err == nil {
-			errs = append(errs, file.Unsupported(nil, stack))
+			errs = append(errs, file.Unsupported(stack))
 			m.out.StackDir = stack.Dir
 			hooks = StackHooks(o.Env, stack)
 			in, err := load(o.Env, stack)
@@ -462,7 +461,11 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 	m.machine = render.Machine{
 		Home: m.o.Env.Home, WorkDir: m.o.Env.WorkDir, Files: overlay{dir: m.dir, stage: staged, gone: gone},
 	}
-	got, err := m.o.Render(dir, render.Options{Missing: render.MissingWarned, Machine: m.machine}, render.Facts{})
+	judge := m.o.Render
+	if dir.Spec.EffectiveTarget() == file.Compose {
+		judge = composed(staged)
+	}
+	got, err := judge(dir, render.Options{Missing: render.MissingWarned, Machine: m.machine}, render.Facts{})
 	if err != nil {
 		return rendered(err)
 	}
@@ -486,6 +489,21 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 	}
 	m.tree.put(kindConfig, node{data: render.KindConfig(kind)}, file.Pos{})
 	return putNode(d, stage, kindConfig, m.tree.files[kindConfig])
+}
+
+// composed judges files that lie in a stage for compose, which needs no objects.
+func composed(stage string) func(*file.Directory, render.Options, render.Facts) (*render.Result, error) {
+	return func(d *file.Directory, o render.Options, _ render.Facts) (*render.Result, error) {
+		p, err := compose.Make(compose.Input{Directory: d, Machine: o.Machine, Stage: stage})
+		if err != nil {
+			return nil, err
+		}
+		out := &render.Result{Notices: p.Notices}
+		for _, v := range p.Volumes {
+			out.Volumes = append(out.Volumes, render.Volume{Name: v.Name, HostPath: v.Path})
+		}
+		return out, nil
+	}
 }
 
 const kindConfig = "kind-config.yml"
@@ -514,7 +532,7 @@ func putNode(d disk, dir, name string, n node) error {
 // dataDirs are the directories of relative volumes, absolute: on kind they are
 // mounted into the node and must be there.
 func (m *maker) dataDirs() []string {
-	if m.spec.Target != file.Kind {
+	if m.spec.Target == file.K8s {
 		return nil
 	}
 	var out []string

@@ -236,7 +236,6 @@ func TestCreateRefuses(t *testing.T) {
 		"no compose file":    {func(s *site) { _ = os.Remove(filepath.Join(s.dir, "root/compose/docker-compose-db.yml")) }, nil, `pod "db" has no compose file`},
 		"bad compose file":   {func(s *site) { s.write(map[string]string{"root/compose/docker-compose-db.yml": "a: ["}) }, nil, "docker-compose-db.yml:1: is not valid YAML"},
 		"no target":          {func(s *site) { s.edit("spec.yml", "deploy-to: k8s-kind\n", "") }, nil, "deploy-to is missing"},
-		"compose":            {func(s *site) { s.edit("spec.yml", "k8s-kind", "compose") }, nil, "compose is not supported yet"},
 		"no credentials":     {func(s *site) { _ = os.Remove(filepath.Join(s.dir, "creds.env")) }, nil, "credentials-files[0] names creds.env, which does not exist"},
 		"bad credentials":    {func(s *site) { s.write(map[string]string{"creds.env": "a b\n"}) }, nil, "is no environment file"},
 		"no CA":              {func(s *site) { s.edit("spec.yml", "credentials", "ca-certificates: [ca.pem]\ncredentials") }, nil, "ca-certificates[0] names ca.pem"},

@@ -207,7 +207,6 @@ func TestLoadRefuses(t *testing.T) {
 		"no stack":      {"stack.yml", "", "stack.yml: does not exist"},
 		"bad env":       {"config.env", "A='\n", "is no environment file"},
 		"bad state":     {".homelab/state.json", "[", "is no state"},
-		"compose":       {"spec.yml", "stack: shop\n", "deploy-to compose is not supported yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

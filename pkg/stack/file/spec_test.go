@@ -288,7 +288,7 @@ jobs: [tidy, {name: seed}]
 	if !slices.Equal(s.Pods, want) || !slices.Equal(s.Jobs, []string{"tidy", "seed"}) || !slices.Equal(s.Containers, []string{"acme/web"}) {
 		t.Errorf("%+v", s)
 	}
-	if err := Unsupported(nil, s); err != nil {
+	if err := Unsupported(s); err != nil {
 		t.Error(err)
 	}
 	for text, want := range map[string]string{
@@ -318,12 +318,9 @@ jobs: [tidy, {name: seed}]
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Unsupported(nil, s); err == nil || !strings.Contains(err.Error(), want) {
+		if err := Unsupported(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
-	}
-	if err := Unsupported(&Spec{File: "spec.yml"}, nil); err == nil || !strings.Contains(err.Error(), "deploy-to compose is not supported") {
-		t.Error(err)
 	}
 }
 

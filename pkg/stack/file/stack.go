@@ -116,17 +116,6 @@ func (s *Stack) demand(asked bool, r *reader, v value) {
 	}
 }
 
-// Unsupported returns what spec and stack ask for that does not exist yet. It
-// is refused, not skipped: either may be nil.
-func Unsupported(spec *Spec, stack *Stack) error {
-	var list []Problem
-	if spec != nil && spec.EffectiveTarget() == Compose {
-		list = append(list, Problem{
-			File: spec.File, Line: spec.Line("deploy-to"), Key: "deploy-to", Message: "compose is not supported yet; k8s and k8s-kind are",
-		})
-	}
-	if stack != nil {
-		list = append(list, stack.unsupported...)
-	}
-	return problems(list)
-}
+// Unsupported returns what a stack asks for that does not exist yet. It is
+// refused, not skipped.
+func Unsupported(stack *Stack) error { return problems(stack.unsupported) }
