@@ -44,9 +44,10 @@ type Line struct {
 // behind the last line: none is lost, none comes twice. The zero value is the
 // beginning. It belongs to one goroutine at a time.
 type Mark struct {
-	last time.Time // of the newest line
-	seen map[uint64]*times
-	hash maphash.Seed
+	first time.Time // of the first line: what is older was left out on purpose
+	last  time.Time // of the newest line
+	seen  map[uint64]*times
+	hash  maphash.Seed
 }
 
 // times counts the lines of one content.
@@ -95,6 +96,9 @@ func (m *Mark) fresh(l Line, again map[uint64]int) bool {
 		return false
 	}
 	s.n++
+	if m.first.IsZero() {
+		m.first = l.Time
+	}
 	if l.Time.After(m.last) {
 		turned := l.Time.Truncate(time.Second).After(m.last.Truncate(time.Second))
 		m.last = l.Time
@@ -164,6 +168,9 @@ func (c *Cluster) lines(ctx context.Context, q request, o LineOptions, m *Mark, 
 	again, from := map[uint64]int{}, o.Since
 	if !m.last.IsZero() {
 		from = m.from() // what is older was read before
+		if m.first.After(from) {
+			from = m.first
+		}
 	}
 	in := bufio.NewReaderSize(res.Body, 64<<10)
 	var text []byte

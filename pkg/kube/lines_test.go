@@ -125,6 +125,31 @@ func TestLinesGoOn(t *testing.T) {
 	})
 }
 
+// What was left out at first does not come when the log is gone on with.
+func TestLinesGoOnBehindTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := kubesim.New(kubesim.Options{})
+		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
+		podWith(sim, "web-1", "web")
+		sim.SetLog("shop", "web-1", "web", false, "one\ntwo\nthree\n")
+		var got []string
+		var m kube.Mark
+		for range 3 {
+			err := c.Lines(t.Context(), "shop", "web-1", kube.LineOptions{Container: "web", Tail: 1}, &m, func(l kube.Line) error {
+				got = append(got, string(l.Text))
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sim.AppendLog("shop", "web-1", "web", "more\n")
+		}
+		if want := []string{"three", "more", "more"}; !slices.Equal(got, want) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 func TestLinesEndWithTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := kubesim.New(kubesim.Options{})

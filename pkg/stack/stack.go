@@ -18,6 +18,7 @@ import (
 type Cluster interface {
 	apply.Client
 	rollout.Cluster
+	Console
 	Context() string
 	Serves(ctx context.Context, group string) (bool, error)
 }

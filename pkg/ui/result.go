@@ -69,7 +69,7 @@ func (s *Streams) Finish(r Result) error {
 	switch s.set.Mode {
 	case Text:
 		lines := r.Text(width, color)
-		if s.set.Script != NoScript {
+		if s.set.Script != NoScript || sided(r) {
 			lines = s.aside(r.Head(), lines)
 		}
 		b = s.textLines(lines)

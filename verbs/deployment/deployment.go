@@ -51,6 +51,7 @@ up when each of its Deployments runs exactly the images that were rendered, all
 of its pods, in one observation. What users keep on disk is never touched.`)
 	c.PersistentFlags().StringVar(&g.dir, "dir", ".", "the deployment `DIRECTORY`")
 	c.AddCommand(newStart(g), newStop(g), newRestart(g), newUpdate(g), newDiff(g), newHistory(g), newRollback(g))
+	c.AddCommand(newStatus(g), newPs(g), newLogs(g), newExec(g), newVolumes(g))
 	return c
 }
 
