@@ -111,8 +111,11 @@ func (a *app) reach(_ context.Context, e *config.Effective, x stack.Access, hidd
 		Warn:  func(text string) { a.streams.Verbosef("the API server warns: %s", text) },
 		Log:   a.log(),
 	}
-	if x.Kubeconfig != "" {
+	switch {
+	case x.Kubeconfig != "":
 		o.Kubeconfig, o.Explicit = []string{x.Kubeconfig}, true
+	case len(x.Content) > 0:
+		o.Kubeconfig, o.Explicit = nil, false // what the engine says is all there is
 	}
 	c, err := kube.Connect(o)
 	if err != nil {
