@@ -65,7 +65,7 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 			return kube.HasContext(kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set}, name)
 		},
 		Engine:       engine,
-		Docker:       &compose.Engine{Dir: files.WorkDir, Env: a.env.Child(), Log: a.streams.Verbosef},
+		Docker:       &compose.Engine{Env: a.env.Child(), Log: a.streams.Verbosef},
 		DockerConfig: a.dockerConfig(),
 		Secrets: secret.Source{
 			Env: a.env.Lookup, Home: files.Home, Rand: rand.Reader,

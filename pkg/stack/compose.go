@@ -25,6 +25,9 @@ import (
 	"homelab/pkg/transport"
 )
 
+// composeContext stands where results of clusters name their context.
+const composeContext = "compose"
+
 // ComposeService is what a target is called that is no Deployment.
 const ComposeService rollout.Kind = "service"
 
@@ -71,7 +74,15 @@ func (r *run) composeRender() (*render.Result, error) {
 		}
 	}
 	r.compose.project, r.compose.generated = p, have
-	return &render.Result{Notices: p.Notices}, nil
+	out := &render.Result{Notices: p.Notices}
+	if len(p.Services) > 0 {
+		all := render.Workload{Name: p.Name, Images: map[string]string{}}
+		for _, s := range p.Services {
+			all.Images[s.Name] = s.Image
+		}
+		out.Workloads = []render.Workload{all}
+	}
+	return out, nil
 }
 
 func serviceNames(p *compose.Project) []string {
@@ -139,7 +150,7 @@ func (r *run) composeLook(ctx context.Context) error {
 		return err
 	}
 	r.compose.live = live
-	r.out.Context = string(file.Compose)
+	r.out.Context = composeContext
 	own := filepath.Join(r.d.Path, "compose")
 	for _, c := range live {
 		dir := c.WorkDir
@@ -493,6 +504,11 @@ func (r *run) composeWrite(ctx context.Context) error {
 			return err
 		}
 	}
+	if !changes { // what runs may have been brought up by other means
+		if err := r.keepBound(r.compose.bound); err != nil {
+			return err
+		}
+	}
 	if r.o.NoWait {
 		if failed != nil {
 			return failed
@@ -706,7 +722,7 @@ func (r *run) composeTargets(ctx context.Context, verdicts []rollout.Verdict, to
 		v := verdicts[i]
 		if v.Outcome == rollout.Pending {
 			v.Outcome = rollout.Timeout
-			v.Sentence = "timeout: " + v.Sentence
+			v.Sentence = "is not up: " + v.Sentence
 			v.Next = "homelab deployment status --dir " + r.o.Dir
 		}
 		if v.Outcome == rollout.Failed {
@@ -816,10 +832,7 @@ func (r *run) composeDiff(ctx context.Context) error {
 func (r *run) composeStop(ctx context.Context, o StopOptions) error {
 	c := &r.compose
 	if c.project == nil { // its files do not render
-		c.project = &compose.Project{Name: r.d.Deployment.ClusterID, Dir: r.d.Path}
-		for _, v := range r.d.Spec.Volumes {
-			c.project.Volumes = append(c.project.Volumes, compose.Volume{Name: v.Name, Object: c.project.Name + "_" + v.Name})
-		}
+		c.project = r.bareProject()
 	}
 	r.plan = r.freshPlan()
 	if err := r.composeLook(ctx); err != nil {

@@ -50,6 +50,10 @@ func (w *World) Exec(ctx context.Context, o ExecOptions) (*Outcome, Exec, error)
 			return r.out, out, err
 		}
 	}
+	if r.composed() {
+		out, err := r.composeExec(ctx, o)
+		return r.out, out, err
+	}
 	if err := r.reach(ctx); err != nil {
 		return r.out, out, err
 	}

@@ -55,6 +55,10 @@ func (w *World) Logs(ctx context.Context, o LogOptions, emit func(LogLine) error
 			return r.out, end, err
 		}
 	}
+	if r.composed() {
+		end, err := r.composeLogs(ctx, o, emit)
+		return r.out, end, err
+	}
 	if err := r.reach(ctx); err != nil {
 		return r.out, end, err
 	}

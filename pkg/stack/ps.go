@@ -50,6 +50,9 @@ type PodContainer struct {
 type Port struct {
 	Number   int
 	Protocol string
+
+	Host      string // where compose publishes it; "" elsewhere
+	Published int
 }
 
 // Ps lists the pods of a deployment, in whatever phase they are.
@@ -58,6 +61,10 @@ func (w *World) Ps(ctx context.Context, o Options) (*Outcome, []Pod, error) {
 	defer r.close()
 	if err != nil {
 		return r.out, nil, err
+	}
+	if r.composed() {
+		pods, err := r.composePs(ctx)
+		return r.out, pods, err
 	}
 	if err := r.reach(ctx); err != nil {
 		return r.out, nil, err
@@ -145,7 +152,7 @@ func decodePod(raw []byte) (Pod, error) {
 		for _, s := range part.specs {
 			c := PodContainer{Name: s.Name, Image: s.Image, Init: part.init, State: "waiting", over: over}
 			for _, port := range s.Ports {
-				c.Ports = append(c.Ports, Port{int(port.ContainerPort), string(cmp.Or(port.Protocol, corev1.ProtocolTCP))})
+				c.Ports = append(c.Ports, Port{Number: int(port.ContainerPort), Protocol: string(cmp.Or(port.Protocol, corev1.ProtocolTCP))})
 			}
 			if i := slices.IndexFunc(part.status, func(x corev1.ContainerStatus) bool { return x.Name == s.Name }); i >= 0 {
 				c.take(part.status[i])
@@ -183,6 +190,9 @@ func (p Pod) Ports() []string {
 	for _, c := range p.Containers {
 		for _, port := range c.Ports {
 			one := fmt.Sprintf("%s:%d->%d", p.IP, port.Number, port.Number)
+			if port.Published != 0 {
+				one = fmt.Sprintf("%s:%d->%d", port.Host, port.Published, port.Number)
+			}
 			if port.Protocol != "" && port.Protocol != "TCP" {
 				one += "/" + strings.ToLower(port.Protocol)
 			}

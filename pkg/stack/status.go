@@ -60,11 +60,15 @@ func (w *World) Status(ctx context.Context, o Options) (*Outcome, *Status, error
 		return r.out, nil, err
 	}
 	r.origins(ctx)
+	if r.composed() {
+		st, err := r.composeStatus(ctx)
+		return r.out, st, err
+	}
 	if err := r.reach(ctx); err != nil {
 		return r.out, nil, err
 	}
 	if err := r.read(ctx); err != nil {
-		return r.out, nil, err
+		return r.out, nil, r.unanswered(ctx, err)
 	}
 	st := &Status{}
 	if !r.applied() {

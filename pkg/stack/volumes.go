@@ -64,6 +64,10 @@ func (w *World) Volumes(ctx context.Context, o Options, all bool) (*Outcome, []V
 	if err != nil {
 		return r.out, nil, err
 	}
+	if r.composed() {
+		views, err := r.composeVolumeList(ctx, all)
+		return r.out, views, err
+	}
 	if err := r.reach(ctx); err != nil {
 		return r.out, nil, err
 	}
@@ -354,6 +358,9 @@ func (s *storage) place(v *VolumeView, pv *corev1.PersistentVolume) {
 	case pv == nil:
 	case at == "":
 		v.Place, v.Survives = "where the class "+cmp.Or(v.Class, "of the volume")+" keeps it", SurvivesClass
+	case !s.kind && provisioned(pv):
+		v.Path, v.Survives = at, SurvivesClass
+		v.Place = at + ", made by the class " + cmp.Or(v.Class, "of the volume")
 	case !s.kind:
 		v.Path, v.Survives = at, SurvivesCluster
 		v.Place = at + " on the nodes"
@@ -375,6 +382,12 @@ func (s *storage) place(v *VolumeView, pv *corev1.PersistentVolume) {
 		v.Path, v.Node, v.NodeLocal, v.Survives = at, node, true, SurvivesStop
 		v.Place = "inside the node " + cmp.Or(node, "that ran the pod") + ": " + at
 	}
+}
+
+// provisioned says whether a class has made a volume.
+func provisioned(pv *corev1.PersistentVolume) bool {
+	return pv.Annotations["pv.kubernetes.io/provisioned-by"] != "" ||
+		pv.Spec.StorageClassName != "" && pv.Spec.StorageClassName != "manual"
 }
 
 // pathOf is where a volume keeps its data on its node; "" for anything else.

@@ -78,13 +78,17 @@ func (c Call) up(o UpOptions) []string {
 	return append(out, o.Only...)
 }
 
+// short is base, or the bare name of a project whose files do not render.
+func (c Call) short() []string {
+	if len(c.Project.Files) == 0 {
+		return bare(c.Project.Name)
+	}
+	return c.base()
+}
+
 // down is the command that takes a project down.
 func (c Call) down(volumes bool) []string {
-	out := bare(c.Project.Name)
-	if len(c.Project.Files) > 0 {
-		out = c.base()
-	}
-	out = append(out, "down", "--remove-orphans")
+	out := append(c.short(), "down", "--remove-orphans")
 	if volumes {
 		out = append(out, "--volumes")
 	}
@@ -94,15 +98,16 @@ func (c Call) down(volumes bool) []string {
 // LogOptions choose log lines.
 type LogOptions struct {
 	Services []string
-	Tail     int    // lines of each container; 0: all
+	Tail     int    // lines of each container; negative: all
 	Since    string // as docker reads it; "" all
 	Follow   bool
 	Bare     bool // without the names of containers
+	Times    bool // each line begins with its time
 }
 
 func (c Call) logs(o LogOptions) []string {
-	out := append(c.base(), "logs", "--no-color")
-	if o.Tail > 0 {
+	out := append(c.short(), "logs", "--no-color")
+	if o.Tail >= 0 {
 		out = append(out, "--tail", strconv.Itoa(o.Tail))
 	}
 	if o.Since != "" {
@@ -111,18 +116,13 @@ func (c Call) logs(o LogOptions) []string {
 	if o.Follow {
 		out = append(out, "--follow")
 	}
+	if o.Times {
+		out = append(out, "--timestamps")
+	}
 	if o.Bare {
 		out = append(out, "--no-log-prefix")
 	}
 	return append(out, o.Services...)
-}
-
-func (c Call) exec(service string, terminal bool, argv []string) []string {
-	out := append(c.base(), "exec")
-	if !terminal {
-		out = append(out, "-T")
-	}
-	return append(append(out, service), argv...)
 }
 
 // Environment is what docker may see of an environment. A variable of the

@@ -20,7 +20,6 @@ import (
 // line. Its errors are *fault.Error: Unreachable when the engine or its
 // compose plugin does not answer, Denied when a registry refuses, else Failed.
 type Engine struct {
-	Dir string   // where commands run
 	Env []string // their whole environment, before Environment
 	Log func(format string, args ...any)
 }
@@ -228,6 +227,17 @@ func (e *Engine) Device(ctx context.Context, volume string) (string, bool, error
 	return list[0].Options["device"], true, nil
 }
 
+// VolumesOf lists the volumes that were made for a project.
+func (e *Engine) VolumesOf(ctx context.Context, project string) ([]string, error) {
+	raw, err := e.ask(ctx, "the volumes of this deployment cannot be listed", "volume", "ls", "--filter", "label=com.docker.compose.project="+project, "--format", "{{.Name}}")
+	if err != nil {
+		return nil, err
+	}
+	out := strings.Fields(string(raw))
+	slices.Sort(out)
+	return out, nil
+}
+
 // RemoveVolume removes a volume of the engine whose data is elsewhere.
 func (e *Engine) RemoveVolume(ctx context.Context, volume string) error {
 	_, err := e.ask(ctx, "the volume "+volume+" cannot be replaced", "volume", "rm", volume)
@@ -267,21 +277,25 @@ func (e *Engine) Logs(ctx context.Context, c Call, o LogOptions, out io.Writer) 
 	return e.fail("the logs cannot be read", err)
 }
 
-// Exec runs a command in a service's container and returns its exit code. The
-// error is about running it, not of it.
-func (e *Engine) Exec(ctx context.Context, c Call, service string, argv []string, in io.Reader, out, errs io.Writer) (int, error) {
+// Exec runs a command in a container, without a terminal, and returns its exit
+// code. The error is about running it, not of it.
+func (e *Engine) Exec(ctx context.Context, container string, argv []string, in io.Reader, out, errs io.Writer) (int, error) {
 	said := &last{to: errs}
-	_, err := e.run(ctx, 0, c, &streams{in: in, out: out, errs: said}, c.exec(service, false, argv)...)
+	args := []string{"exec"}
+	if in != nil {
+		args = append(args, "-i")
+	}
+	_, err := e.run(ctx, 0, Call{}, &streams{in: in, out: out, errs: said}, append(append(args, container), argv...)...)
 	if err == nil {
 		return 0, nil
 	}
 	f, ok := errors.AsType[*git.CommandError](err)
 	if !ok || f.ExitCode < 0 {
-		return 0, e.fail("the command cannot be run in "+service, err)
+		return 0, e.fail("the command cannot be run", err)
 	}
 	f.Stderr = said.text()
 	if down(f.Stderr) {
-		return 0, e.fail("the command cannot be run in "+service, err)
+		return 0, e.fail("the command cannot be run", err)
 	}
 	return f.ExitCode, nil
 }
@@ -330,11 +344,12 @@ func (e *Engine) run(ctx context.Context, limit time.Duration, c Call, s *stream
 			set[name] = true
 		}
 	}
+	// A compose file around the working directory is nobody's here.
 	env := Environment(e.Env, set)
 	if c.Config != "" {
 		env = append(env, "DOCKER_CONFIG="+c.Config)
 	}
-	cmd := git.Command{Dir: e.Dir, Name: "docker", Args: args, Env: env, Grace: endGrace}
+	cmd := git.Command{Dir: "/", Name: "docker", Args: args, Env: env, Grace: endGrace}
 	if s != nil {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.errs
 	}

@@ -61,21 +61,21 @@ func Judge(s Service, all []Container, wanted string, now time.Time) rollout.Ver
 		case s.Once && c.State == "exited" && c.ExitCode == 0:
 			v.Counts.Ready++
 		case c.State == "exited", c.State == "dead":
-			text := fmt.Sprintf("failed: %s ended with %d", c.Name, c.ExitCode)
+			text := fmt.Sprintf("%s ended with %d", c.Name, c.ExitCode)
 			if c.Error != "" {
 				text += ": " + c.Error
 			}
 			fail(rollout.ClassCrash, "Exited", "%s", text)
 		case c.State == "created" && c.Error != "":
-			fail(rollout.ClassConfig, "CreateError", "failed: %s cannot be started: %s", c.Name, c.Error)
+			fail(rollout.ClassConfig, "CreateError", "%s cannot be started: %s", c.Name, c.Error)
 		case c.State == "paused":
 			waits = append(waits, c.Name+" is paused")
 		case c.Restarts >= crashes && c.Health != "healthy" && (c.State == "restarting" || now.Sub(c.Started) < settle):
-			fail(rollout.ClassCrash, "CrashLoop", "failed: %s ends again and again, with %d", c.Name, c.ExitCode)
+			fail(rollout.ClassCrash, "CrashLoop", "%s ends again and again, with %d", c.Name, c.ExitCode)
 		case c.State != "running":
 			waits = append(waits, c.Name+" is "+c.State)
 		case c.Health == "unhealthy":
-			fail(rollout.ClassReadiness, "Unhealthy", "failed: %s is unhealthy", c.Name)
+			fail(rollout.ClassReadiness, "Unhealthy", "%s is unhealthy", c.Name)
 		case c.Health == "starting":
 			waits = append(waits, c.Name+" is not healthy yet")
 		case c.Health == "" && !s.Once && now.Sub(c.Started) < settle:
@@ -101,7 +101,7 @@ func Judge(s Service, all []Container, wanted string, now time.Time) rollout.Ver
 	default:
 		v.Outcome, v.Phase, v.Verified, v.Confirmed = rollout.Ready, rollout.PhaseDone, same, true
 		v.MatchedBy = "image"
-		v.Sentence = fmt.Sprintf("ready: %d/%d on %s", v.Counts.Ready, s.Scale, s.Image)
+		v.Sentence = fmt.Sprintf("%d/%d run %s", v.Counts.Ready, s.Scale, s.Image)
 		if !same && s.Scale > 0 {
 			v.MatchedBy = ""
 			v.Warnings = append(v.Warnings, "this machine has no image "+s.Image+" any more: what runs was not compared")

@@ -271,9 +271,6 @@ func (m *maker) volumes() {
 	}
 	for _, c := range m.spec.ConfigMaps {
 		at := m.in("configmaps."+c.Name, c.Pos.Line)
-		if inSpec[c.Name] {
-			m.fail(at, "%s stands in volumes as well: it is either data or configuration", c.Name)
-		}
 		if _, ok := m.project.Volumes[c.Name]; !ok {
 			m.notice(file.Warning, "volume-unused", at, "%s is in no compose file: it has no effect", c.Name)
 		}
