@@ -176,7 +176,10 @@ func headOf(object []byte) (head, error) {
 }
 
 func (a *attempt) oneResult() error {
+	aside := slices.Contains([]string{"deployment ps", "deployment logs", "deployment exec"}, a.path())
 	switch {
+	case aside && !a.has("--json") && !a.has("--jsonl"):
+		return a.oneAside()
 	case a.term != nil:
 		return a.oneLine(stripped(a.term.Raw()))
 	case a.has("--json"):
@@ -195,6 +198,33 @@ func (a *attempt) oneResult() error {
 		return a.object(lines[len(lines)-1], true)
 	}
 	return a.oneLine(string(a.out))
+}
+
+// oneAside checks the text form of verbs whose stdout is somebody else's: the
+// line of the result is on stderr.
+func (a *attempt) oneAside() error {
+	text := string(a.err)
+	if a.term != nil {
+		text = stripped(a.term.Raw())
+	}
+	results := 0
+	for line := range strings.Lines(text) {
+		if word, ok := verdictOf(strings.TrimRight(line, "\n")); ok && fits(word, a.code) == nil {
+			results++
+			if _, next, ok := strings.Cut(strings.TrimRight(line, "\n"), "; next: "); ok && a.term == nil {
+				if err := pasteable(next); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if results == 0 && a.code == fault.Usage.Code() && a.term == nil {
+		return a.oneLine(string(a.out)) // the verb itself has not begun
+	}
+	if results != 1 {
+		return fmt.Errorf("stderr has %d results: %q", results, text)
+	}
+	return nil
 }
 
 // stripped is what a terminal got, without what moves things on it.
@@ -286,7 +316,7 @@ func (a *attempt) oneLine(out string) error {
 	}
 	payload := slices.Contains([]string{
 		"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
-		"work start", "work status", "work clean", "work restore", "deployment history", "deployment diff",
+		"work start", "work status", "work clean", "work restore", "deployment history", "deployment diff", "deployment status", "deployment volumes",
 	}, a.path()) || strings.HasPrefix(a.path(), "deployment ") && a.has("--dry-run") ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {

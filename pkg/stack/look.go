@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -78,10 +79,31 @@ func persist(ctx context.Context, f func() error) error {
 		if !kube.IsTransient(err) || time.Since(began) > lookBudget {
 			return err
 		}
-		if err := poll.Sleep(ctx, waits.Next()); err != nil {
-			return err
+		if poll.Sleep(ctx, waits.Next()) != nil {
+			return outOfTime(ctx, err)
 		}
 	}
+}
+
+// outOfTime is why something was not to be had: when time is up, what the
+// server said last; an interruption is told as one.
+func outOfTime(ctx context.Context, last error) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, fault.ErrTimeUp) {
+		return cause
+	}
+	return last
+}
+
+// unanswered tells a look that was out of time because the server did not answer
+// from one that took too long.
+func (r *run) unanswered(ctx context.Context, err error) error {
+	if err == nil || r.c == nil || !errors.Is(context.Cause(ctx), fault.ErrTimeUp) {
+		return err
+	}
+	if h := r.c.Health(); !h.FailingSince.IsZero() && h.Last != nil {
+		return fault.New(fault.Unreachable, "the API server did not answer", "").Because(h.Last.Error()).From(err)
+	}
+	return err
 }
 
 // selector finds the pods of the deployment; jobs: those of its Jobs as well.

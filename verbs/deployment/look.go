@@ -42,8 +42,8 @@ func (g *group) take(ctx context.Context, c *cobra.Command, l *lookHead, out *st
 		l.Header = ui.Header{Kind: kind, Verdict: out.Verdict, Reason: ui.Clean(out.Reason), Next: ui.NextCommand(ui.Clean(out.Next))}
 		return nil
 	}
-	if ctx.Err() != nil && !decided(err) {
-		err = context.Cause(ctx)
+	if cause := context.Cause(ctx); cause != nil && !decided(err) && (fault.KindOf(err) != fault.Unreachable || !errors.Is(cause, fault.ErrTimeUp)) {
+		err = cause
 	}
 	var p *file.Problems
 	if errors.As(err, &p) {
