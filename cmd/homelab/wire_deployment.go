@@ -17,6 +17,7 @@ import (
 	"homelab/pkg/rollout"
 	"homelab/pkg/stack"
 	"homelab/pkg/stack/compose"
+	"homelab/pkg/stack/hook"
 	"homelab/pkg/stack/kind"
 	"homelab/pkg/stack/secret"
 	"homelab/verbs/deployment"
@@ -64,7 +65,15 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 		HasContext: func(name string) bool {
 			return kube.HasContext(kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set}, name)
 		},
-		Engine:       engine,
+		Engine: engine,
+		Hooks:  a.hooks(files.WorkDir, tell.Line),
+		Kubeconfig: func(_ context.Context, x stack.Access) ([]byte, error) {
+			o := kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set, Content: x.Content, Context: x.Context, Namespace: x.Namespace}
+			if x.Kubeconfig != "" {
+				o.Kubeconfig, o.Explicit = []string{x.Kubeconfig}, true
+			}
+			return kube.Private(o)
+		},
 		Docker:       &compose.Engine{Env: a.env.Child(), Log: a.streams.Verbosef},
 		DockerConfig: a.dockerConfig(),
 		Secrets: secret.Source{
@@ -99,6 +108,11 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 		},
 		Tell: tell, Now: time.Now, Lenient: a.older.is,
 	}, nil
+}
+
+// hooks runs what stacks bring along; tell is told what it prints.
+func (a *app) hooks(dir string, tell func(string)) *hook.Runner {
+	return &hook.Runner{Env: a.env.Child(), WorkDir: dir, Tell: tell}
 }
 
 // reach connects to a deployment's own cluster. Nothing is dialled.

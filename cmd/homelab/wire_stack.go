@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) stackDeps() deploy.StackDeps {
-	return deploy.StackDeps{Env: a.stackEnv, Clusters: a.kindClusters, Version: a.version, Rules: a.rules()}
+	return deploy.StackDeps{Env: a.stackEnv, Clusters: a.kindClusters, Version: a.version, Rules: a.rules(), Hooks: a.hooks}
 }
 
 // stackEnv says where stacks are found and what paths mean.

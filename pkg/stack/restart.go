@@ -237,7 +237,7 @@ func (r *run) sync(o origins) directory.Options {
 		env.WorkDir = root // what the spec calls its stack is seen from its repository
 	}
 	return directory.Options{
-		SpecFile: o.spec, Dir: r.d.Path, Update: true, DryRun: r.o.DryRun, NoHooks: r.o.NoHooks, StackDir: o.stack,
+		SpecFile: o.spec, Dir: r.d.Path, Update: true, DryRun: r.o.DryRun, NoHooks: r.o.NoHooks, Hooks: r.w.Hooks, StackDir: o.stack,
 		Verb: "deployment " + r.o.Verb, Env: env, Locked: true, Now: r.w.Now(), Random: rand.Reader,
 		Render: func(d *file.Directory, o render.Options, f render.Facts) (*render.Result, error) {
 			o.Memory = r.memory

@@ -10,6 +10,7 @@ import (
 	"homelab/pkg/stack/apply"
 	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/hook"
 	"homelab/pkg/stack/kind"
 	"homelab/pkg/stack/secret"
 )
@@ -65,6 +66,10 @@ type World struct {
 	Docker       *compose.Engine
 	DockerConfig string
 	Secrets      secret.Source
+	Hooks        *hook.Runner // nil: stacks with hooks are refused
+	// Kubeconfig is the text of a configuration that holds the cluster of a and no
+	// other. Required with Hooks.
+	Kubeconfig func(ctx context.Context, a Access) ([]byte, error)
 	// Images answers for the registries of one connection; nil: nobody is asked.
 	Images func(ctx context.Context, c Cluster, namespace string) (rollout.Images, error)
 	// History answers for the commit of --sha; nil without a checkout.

@@ -28,7 +28,7 @@ func (w *World) Start(ctx context.Context, o Options) (*Outcome, error) {
 		return r.out, fault.Usagef("homelab deployment start --help", "services can be named with deploy-to: compose only").
 			Because("a cluster runs the stack as a whole")
 	}
-	notices, err := directory.SkipHooks(r.d.Path, o.NoHooks)
+	notices, err := directory.JudgeHooks(w.Hooks, r.d.Path, o.NoHooks)
 	if err != nil {
 		return r.out, err
 	}

@@ -43,6 +43,9 @@ func (r *run) write(ctx context.Context) error {
 	if err := apply.Apply(held, r.c, r.plan, r.steps()); err != nil {
 		return told("the stack is applied in part; a repetition goes on from there", err)
 	}
+	if err := r.startHooks(held); err != nil {
+		return err
+	}
 	if r.o.NoWait {
 		release()
 		err := r.unseen()

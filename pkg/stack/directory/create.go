@@ -17,6 +17,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/hook"
 	"homelab/pkg/stack/render"
 )
 
@@ -33,9 +34,11 @@ type Options struct {
 	Update   bool
 	DryRun   bool
 	NoHooks  bool
-	Stack    string // what the caller takes the stack to be; "" what the spec says
-	Cluster  string // --cluster
-	ID       string // --deployment-id
+	Hooks    *hook.Runner // runs the stack's hooks; nil: they are refused
+	HookArgs []string     // of create hooks
+	Stack    string       // what the caller takes the stack to be; "" what the spec says
+	Cluster  string       // --cluster
+	ID       string       // --deployment-id
 	Rules    file.Rules
 	Version  string // for created-by
 	Verb     string // for the lock and the journal: "deploy create"
@@ -164,6 +167,7 @@ type maker struct {
 	dep   file.Deployment
 
 	machine render.Machine // through which the directory is seen as it will be
+	creates []string       // hooks that run once the directory is in its place
 }
 
 // read reads and judges all sources.
@@ -211,6 +215,12 @@ func (m *maker) read() error {
 			errs = append(errs, err)
 			if err == nil {
 				m.tree = gather(o.Env, spec, in, m.rules, hooks)
+				if !o.Update && !o.NoHooks {
+					m.creates = hook.For(hook.Create, hooks)
+				}
+				if len(m.creates) > 0 {
+					m.tree.missing = nil // the hooks may make them; it is judged after them
+				}
 				errs = append(errs, m.tree.problems(m.rules))
 				m.out.Notices = append(m.out.Notices, m.tree.notices...)
 			}
@@ -225,10 +235,17 @@ func (m *maker) read() error {
 	if err := file.Join(errs...); err != nil {
 		return err
 	}
-	if len(hooks) > 0 && !o.NoHooks {
-		return hooksRefused(hooks)
+	told, err := judgeHooks(o.Hooks, hooks, o.NoHooks)
+	if err != nil {
+		return err
 	}
-	m.out.Notices = append(m.out.Notices, hookNotice(hooks)...)
+	m.out.Notices = append(m.out.Notices, told...)
+	if len(o.HookArgs) > 0 && len(m.creates) == 0 {
+		m.out.Notices = append(m.out.Notices, file.Notice{
+			Code: "hook-arguments", Level: file.Ignored, File: o.SpecFile,
+			Message: "no hook takes the arguments: the stack has none of create, or they are not run",
+		})
+	}
 	if o.Update {
 		return nil
 	}
@@ -412,6 +429,9 @@ func (m *maker) create(ctx context.Context) (err error) {
 		return unwritable(m.o.Dir, err)
 	}
 	placed = true
+	if err := m.runCreate(ctx); err != nil {
+		return errors.Join(err, os.RemoveAll(m.dir))
+	}
 	return nil
 }
 
@@ -465,7 +485,11 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 	if dir.Spec.EffectiveTarget() == file.Compose {
 		judge = composed(staged)
 	}
-	got, err := judge(dir, render.Options{Missing: render.MissingWarned, Machine: m.machine}, render.Facts{})
+	missing := render.MissingWarned
+	if len(m.creates) > 0 {
+		missing = render.MissingLater
+	}
+	got, err := judge(dir, render.Options{Missing: missing, Machine: m.machine}, render.Facts{})
 	if err != nil {
 		return rendered(err)
 	}
