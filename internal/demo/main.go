@@ -32,13 +32,14 @@ func acts() []act {
 		{"What only CI finds: it is on the base, and red", red},
 		{"It is mended, and its image cannot be pulled", unpulled},
 		{"Put away what has landed", tidied},
+		{"A stack: from its compose file to the cluster, and on with the next commit", stacked},
 	}
 }
 
 func main() {
 	dir := flag.String("dir", "", "the folder with bin/homelab; it is removed in the end")
 	seed := flag.Uint64("seed", 1, "decides which answers are broken")
-	limit := flag.Duration("timeout", 90*time.Second, "give up after this")
+	limit := flag.Duration("timeout", 2*time.Minute, "give up after this")
 	flag.Parse()
 	if *dir == "" || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "run it with scripts/demo [-seed N]")

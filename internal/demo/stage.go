@@ -114,6 +114,11 @@ func (s *stage) setUpClones(ctx context.Context, t *rig.T, site *rig.Site) error
 			return err
 		}
 	}
+	for name, content := range stackFiles() {
+		if err := s.write(name, content); err != nil {
+			return err
+		}
+	}
 	for _, args := range [][]string{{"add", "."}, {"commit", "-q", "-m", "Prices"}, {"push", "-q", "-u", "origin", "main"}} {
 		if err := s.quietly(ctx, s.home, "git", args...); err != nil {
 			return err
@@ -221,7 +226,11 @@ func (s *stage) style(code, text string) string {
 
 // write puts a file into the clone.
 func (s *stage) write(name, content string) error {
-	return os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o600)
+	file := filepath.Join(s.dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(content), 0o600)
 }
 
 // show runs a command line in the clone as a user would: it is printed first,
