@@ -17,9 +17,10 @@ import (
 // older is a run under the name of laconic-so: the same verbs, told as that
 // tool's scripts read it.
 type older struct {
-	is    bool
-	look  bool // the code says nothing of what was seen
-	local bool // --local-stack
+	is      bool
+	look    bool // the code says nothing of what was seen
+	payload bool // the story is not on stdout
+	local   bool // --local-stack
 }
 
 // olderRoot builds the command tree of that name.
@@ -48,7 +49,7 @@ func (a *app) olderRoot() *cobra.Command {
 
 // runOlder runs a verb under its own name.
 func (a *app) runOlder(ctx context.Context, tree *cobra.Command, c legacy.Call) error {
-	a.older.look, a.older.local = c.Look, c.LocalStack
+	a.older.look, a.older.payload, a.older.local = c.Look, c.Payload, c.LocalStack
 	said := &verb.Flags{Quiet: c.Quiet, Verbose: c.Verbose}
 	if err := a.streams.Configure(a.settings(said)); err != nil {
 		return err
@@ -84,7 +85,7 @@ func (a *app) script() ui.Script {
 	switch {
 	case !a.older.is:
 		return ui.NoScript
-	case a.older.look:
+	case a.older.payload:
 		return ui.ScriptLook
 	}
 	return ui.ScriptStory

@@ -71,6 +71,7 @@ func (s *Streams) Finish(r Result) error {
 		lines := r.Text(width, color)
 		if s.set.Script != NoScript || sided(r) {
 			lines = s.aside(r.Head(), lines)
+			s.answered = s.set.Script == ScriptLook && len(lines) > 0
 		}
 		b = s.textLines(lines)
 	case JSON:

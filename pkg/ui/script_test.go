@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 		},
 		{
 			"look", Settings{Script: ScriptLook},
-			"a pod\npayload\nError: it failed: the reason\n",
+			"a pod\npayload\n",
 			"Created Service web\na request\nno elapsed time\n      log tail\nfailed: shop: it went wrong\n",
 		},
 		{

@@ -68,6 +68,7 @@ type Streams struct {
 	finished bool
 	last     Result // what Finish has printed
 	told     bool   // Error has told something
+	answered bool   // the result of a look said on stdout what there is, or is not
 	outErr   error  // first failure to write to Out, told by Finish
 	raw      []byte // raw payload without its line end yet
 }
@@ -346,6 +347,9 @@ func (s *Streams) scriptError(e *fault.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told = true
+	if s.answered {
+		return // "no pods" is what was asked for, and the verdict has its line
+	}
 	_ = s.flushRaw(true) // writeOut tells of its failure too
 	line := s.prepare(L("Error: "+text), s.OutTTY).Render(0, s.colored(s.OutTTY, s.set))
 	_ = s.writeOut([]byte(line + "\n")) // kept for Finish

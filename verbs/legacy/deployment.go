@@ -170,7 +170,7 @@ func (d *directory) logs() *cobra.Command {
 func (d *directory) exec() *cobra.Command {
 	c := leaf("exec SERVICE COMMAND...", "Run a command in a container", anyArgs, func(c *cobra.Command, args []string) error {
 		w := d.line("exec")
-		w.args = args
+		w.args, w.plain = args, true
 		return d.call(c, w)
 	})
 	c.Flags().SetInterspersed(false)
@@ -180,7 +180,7 @@ func (d *directory) exec() *cobra.Command {
 func (d *directory) port() *cobra.Command {
 	return leaf("port SERVICE PORT", "Show where a port can be reached", anyArgs, func(c *cobra.Command, args []string) error {
 		w := d.line("port")
-		w.args, w.dry = args, true
+		w.args, w.dry, w.plain = args, true, true
 		return d.call(c, w)
 	})
 }

@@ -30,8 +30,9 @@ func Named(path string) bool { return strings.HasPrefix(filepath.Base(path), Nam
 type Call struct {
 	Args []string // the verb's words, then flags and arguments
 	// Look: scripts ask in a loop until something is there, so the code is 0
-	// whatever was seen, and stdout has nothing but that.
-	Look bool
+	// whatever was seen.
+	Look    bool
+	Payload bool // stdout has nothing but what was asked for, and errors
 	// LocalStack: repositories lie beside the one that is around the working
 	// directory, not where they usually do.
 	LocalStack     bool
@@ -128,6 +129,7 @@ type words struct {
 	names []string // of the flags
 	args  []string
 	look  bool
+	plain bool // what it prints is what was asked for
 	notes []string
 	dry   bool // a dry run needs no flag: nothing is changed anyway
 }
@@ -191,7 +193,7 @@ func (g *global) call(c *cobra.Command, w *words) error {
 		w.note("--continue-on-error has no effect on this verb")
 	}
 	return g.Run(c.Context(), Call{
-		Args: slices.Concat(w.verb, w.flags, w.args), Look: w.look, Notices: w.notes,
+		Args: slices.Concat(w.verb, w.flags, w.args), Look: w.look, Payload: w.look || w.plain, Notices: w.notes,
 		LocalStack: g.local, Quiet: g.quiet, Verbose: g.verbose || g.debug,
 	})
 }
