@@ -49,6 +49,7 @@ type composed struct {
 	project   *compose.Project
 	generated map[string]string
 	live      []compose.Container
+	hashes    map[string]string // service -> what its configuration comes to
 	ids       map[string]string // image reference -> id on this machine
 	bound     map[string]string // service -> fingerprint of what it mounts now
 	moved     []string          // services whose mounted files have changed since they were made
@@ -234,8 +235,7 @@ func (r *run) composePlan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hashes, err := r.w.Docker.Hashes(ctx, call)
-	if err != nil {
+	if c.hashes, err = r.w.Docker.Hashes(ctx, call); err != nil {
 		return err
 	}
 	recorded, err := r.boundBefore()
@@ -255,7 +255,7 @@ func (r *run) composePlan(ctx context.Context) error {
 		if c.bound[s.Name], err = compose.Fingerprint(s); err != nil && r.machine.Files == nil {
 			return fault.New(fault.Usage, "what service "+s.Name+" mounts cannot be read", "").Because(err.Error()).From(err)
 		}
-		r.compare(s, hashes[s.Name], recorded[s.Name])
+		r.compare(s, c.hashes[s.Name], recorded[s.Name])
 	}
 	for _, x := range c.live {
 		ref := apply.Ref{Kind: serviceKind, Name: x.Service}
@@ -564,6 +564,11 @@ func (r *run) composeOrders(ctx context.Context, changes bool) (compose.Call, fu
 		}
 	}
 	call := r.composeCall()
+	if made {
+		if r.compose.hashes, err = r.w.Docker.Hashes(ctx, call); err != nil {
+			return call, nothing, err
+		}
+	}
 	if login == nil {
 		return call, nothing, nil
 	}
@@ -701,6 +706,9 @@ func (r *run) composeWait(ctx context.Context, failed error) error {
 		if has(rollout.Absent) && failed != nil {
 			return failed // what could not be made says why
 		}
+		if failed != nil && !has(rollout.Failed) && r.behind() {
+			return failed // what runs is what ran before
+		}
 		late := !r.o.Deadline.IsZero() && r.o.Deadline.Sub(r.w.Now()) < 500*time.Millisecond
 		if has(rollout.Failed) || has(rollout.Absent) || !has(rollout.Pending) || late {
 			break
@@ -712,6 +720,18 @@ func (r *run) composeWait(ctx context.Context, failed error) error {
 	r.composeTargets(ctx, verdicts, r.w.Now().Sub(began))
 	r.composeVerdict()
 	return nil
+}
+
+// behind tells whether a container is still the one from before.
+func (r *run) behind() bool {
+	for _, s := range r.wanted() {
+		for _, c := range r.compose.live {
+			if c.Service == s.Name && (c.Image != s.Image || c.Hash != r.compose.hashes[s.Name]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // composeTargets turns verdicts into targets; of what failed the last lines

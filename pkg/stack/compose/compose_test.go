@@ -272,7 +272,7 @@ func TestJudge(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	s := Service{Name: "web", Image: "a", Scale: 1}
-	up := Container{Service: "web", Name: "p-web-1", State: "running", Started: now.Add(-time.Minute), ImageID: "sha256:1"}
+	up := Container{Service: "web", Name: "p-web-1", State: "running", Started: now.Add(-time.Minute), Image: "a", ImageID: "sha256:1"}
 	with := func(f func(*Container)) []Container {
 		c := up
 		f(&c)
@@ -289,30 +289,31 @@ func TestJudge(t *testing.T) {
 		want rollout.Outcome
 		says string
 	}{
-		"up":             {s, with(func(*Container) {}), "sha256:1", rollout.Ready, "1/1 run a"},
-		"not compared":   {s, with(func(*Container) {}), "", rollout.Ready, "1/1"},
-		"healthy":        {s, with(func(c *Container) { c.Health, c.Started = "healthy", now }), "sha256:1", rollout.Ready, ""},
-		"none":           {s, nil, "sha256:1", rollout.Absent, "no container"},
-		"other image":    {s, with(func(*Container) {}), "sha256:2", rollout.Pending, "another image"},
-		"just started":   {s, with(func(c *Container) { c.Started = now.Add(-settle / 2) }), "sha256:1", rollout.Pending, "just started"},
-		"settled":        {s, with(func(c *Container) { c.Started = now.Add(-settle) }), "sha256:1", rollout.Ready, ""},
-		"starting":       {s, with(func(c *Container) { c.Health = "starting" }), "sha256:1", rollout.Pending, "not healthy yet"},
-		"unhealthy":      {s, with(func(c *Container) { c.Health = "unhealthy" }), "sha256:1", rollout.Failed, "is unhealthy"},
-		"exited":         {s, with(func(c *Container) { c.State, c.ExitCode = "exited", 3 }), "sha256:1", rollout.Failed, "p-web-1 ended with 3"},
-		"exited well":    {s, with(func(c *Container) { c.State = "exited" }), "sha256:1", rollout.Failed, "ended with 0"},
-		"once, done":     {once, with(func(c *Container) { c.State = "exited" }), "sha256:1", rollout.Ready, ""},
-		"once, failed":   {once, with(func(c *Container) { c.State, c.ExitCode = "exited", 1 }), "sha256:1", rollout.Failed, "ended with 1"},
-		"once, running":  {once, with(func(*Container) {}), "sha256:1", rollout.Pending, "has not ended yet"},
-		"dead":           {s, with(func(c *Container) { c.State = "dead" }), "sha256:1", rollout.Failed, "ended"},
-		"created":        {s, with(func(c *Container) { c.State = "created" }), "sha256:1", rollout.Pending, "is created"},
-		"cannot start":   {s, with(func(c *Container) { c.State, c.Error = "created", "no such file" }), "sha256:1", rollout.Failed, "cannot be started: no such file"},
-		"paused":         {s, with(func(c *Container) { c.State = "paused" }), "sha256:1", rollout.Pending, "is paused"},
-		"restarting":     {s, with(func(c *Container) { c.State, c.Restarts = "restarting", crashes-1 }), "sha256:1", rollout.Pending, "is restarting"},
-		"crash loop":     {s, with(func(c *Container) { c.State, c.Restarts = "restarting", crashes }), "sha256:1", rollout.Failed, "again and again"},
-		"loop, for once": {s, with(func(c *Container) { c.Restarts, c.Started = crashes, now }), "sha256:1", rollout.Failed, "again and again"},
-		"recovered":      {s, with(func(c *Container) { c.Restarts = crashes }), "sha256:1", rollout.Ready, ""},
-		"one of two":     {two, with(func(*Container) {}), "sha256:1", rollout.Pending, "1 of 2 containers"},
-		"nothing to run": {Service{Name: "none", Image: "a"}, nil, "sha256:1", rollout.Ready, "0/0"},
+		"up":              {s, with(func(*Container) {}), "sha256:1", rollout.Ready, "1/1 run a"},
+		"not compared":    {s, with(func(*Container) {}), "", rollout.Ready, "1/1"},
+		"healthy":         {s, with(func(c *Container) { c.Health, c.Started = "healthy", now }), "sha256:1", rollout.Ready, ""},
+		"none":            {s, nil, "sha256:1", rollout.Absent, "no container"},
+		"other image":     {s, with(func(*Container) {}), "sha256:2", rollout.Pending, "another image"},
+		"other reference": {s, with(func(c *Container) { c.Image = "b" }), "", rollout.Pending, "another image"},
+		"just started":    {s, with(func(c *Container) { c.Started = now.Add(-settle / 2) }), "sha256:1", rollout.Pending, "just started"},
+		"settled":         {s, with(func(c *Container) { c.Started = now.Add(-settle) }), "sha256:1", rollout.Ready, ""},
+		"starting":        {s, with(func(c *Container) { c.Health = "starting" }), "sha256:1", rollout.Pending, "not healthy yet"},
+		"unhealthy":       {s, with(func(c *Container) { c.Health = "unhealthy" }), "sha256:1", rollout.Failed, "is unhealthy"},
+		"exited":          {s, with(func(c *Container) { c.State, c.ExitCode = "exited", 3 }), "sha256:1", rollout.Failed, "p-web-1 ended with 3"},
+		"exited well":     {s, with(func(c *Container) { c.State = "exited" }), "sha256:1", rollout.Failed, "ended with 0"},
+		"once, done":      {once, with(func(c *Container) { c.State = "exited" }), "sha256:1", rollout.Ready, ""},
+		"once, failed":    {once, with(func(c *Container) { c.State, c.ExitCode = "exited", 1 }), "sha256:1", rollout.Failed, "ended with 1"},
+		"once, running":   {once, with(func(*Container) {}), "sha256:1", rollout.Pending, "has not ended yet"},
+		"dead":            {s, with(func(c *Container) { c.State = "dead" }), "sha256:1", rollout.Failed, "ended"},
+		"created":         {s, with(func(c *Container) { c.State = "created" }), "sha256:1", rollout.Pending, "is created"},
+		"cannot start":    {s, with(func(c *Container) { c.State, c.Error = "created", "no such file" }), "sha256:1", rollout.Failed, "cannot be started: no such file"},
+		"paused":          {s, with(func(c *Container) { c.State = "paused" }), "sha256:1", rollout.Pending, "is paused"},
+		"restarting":      {s, with(func(c *Container) { c.State, c.Restarts = "restarting", crashes-1 }), "sha256:1", rollout.Pending, "is restarting"},
+		"crash loop":      {s, with(func(c *Container) { c.State, c.Restarts = "restarting", crashes }), "sha256:1", rollout.Failed, "again and again"},
+		"loop, for once":  {s, with(func(c *Container) { c.Restarts, c.Started = crashes, now }), "sha256:1", rollout.Failed, "again and again"},
+		"recovered":       {s, with(func(c *Container) { c.Restarts = crashes }), "sha256:1", rollout.Ready, ""},
+		"one of two":      {two, with(func(*Container) {}), "sha256:1", rollout.Pending, "1 of 2 containers"},
+		"nothing to run":  {Service{Name: "none", Image: "a"}, nil, "sha256:1", rollout.Ready, "0/0"},
 	} {
 		v := Judge(c.s, c.all, c.id, now)
 		if v.Outcome != c.want || !strings.Contains(v.Sentence, c.says) {

@@ -49,7 +49,7 @@ func Judge(s Service, all []Container, wanted string, now time.Time) rollout.Ver
 				v.Cause.ExitCode = &code
 			}
 		}
-		old := wanted != "" && c.ImageID != wanted
+		old := c.Image != s.Image || wanted != "" && c.ImageID != wanted
 		if old {
 			same = false
 			v.Counts.Old++
