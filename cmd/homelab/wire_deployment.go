@@ -66,7 +66,7 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 			return kube.HasContext(kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set}, name)
 		},
 		Engine: engine,
-		Hooks:  a.hooks(files.WorkDir, tell.Line),
+		Hooks:  a.hooks(files.WorkDir, lines(tell)),
 		Kubeconfig: func(_ context.Context, x stack.Access) ([]byte, error) {
 			o := kube.Options{Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set, Content: x.Content, Context: x.Context, Namespace: x.Namespace}
 			if x.Kubeconfig != "" {
@@ -108,6 +108,14 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 		},
 		Tell: tell, Now: time.Now, Lenient: a.older.is,
 	}, nil
+}
+
+// lines is where a story's lines go; a look without a story has none.
+func lines(tell stack.Story) func(string) {
+	if tell == nil {
+		return func(string) {}
+	}
+	return tell.Line
 }
 
 // hooks runs what stacks bring along; tell is told what it prints.
