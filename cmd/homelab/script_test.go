@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"homelab/internal/dockersim"
 	"homelab/internal/tlstest"
 	"homelab/verbs/legacy"
 )
@@ -23,7 +24,7 @@ import (
 const scriptsAtOnce = "16"
 
 func TestMain(m *testing.M) {
-	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main})
+	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main, "dockersim": dockersim.Main})
 }
 
 // suite prepares what all scripts share.
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 		Dir:   filepath.Join("testdata", "script"),
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": cmdLab, "kube": cmdKube, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
+			"lab": cmdLab, "kube": cmdKube, "docker": cmdDocker, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
 			"commit": cmdCommit, "page": cmdPage, "exits": cmdExits, "verdict": cmdVerdict,
 			"subset": cmdSubset, "jsonl": cmdJSONL, "shape": cmdShape, "ttyframe": cmdTTYFrame,
 			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "screen": cmdScreen, "capture": cmdCapture, "ttyheight": cmdTTYHeight,
