@@ -230,6 +230,7 @@ type lander struct {
 	before   *pipeline.Outcome // of the commit that was landed on; nil: not looked at
 	of       *lander           // the landing that this one reverts; nil: this is none
 	over     bool              // it is reverted, and all about that is known
+	doubtful []git.Commit      // candidates of this head that an earlier run pushed; a slow server may still take one
 
 	filters       *pending // whether the head's attributes name a filter that guard looks at
 	filtersGiveUp context.CancelFunc
@@ -292,7 +293,7 @@ func (l *lander) rounds(ctx context.Context) error {
 		if l.plan.nothing {
 			l.out.Good, l.out.Reason = Nothing, "its content is on "+l.out.Base+" already"
 			l.out.Next = "homelab work clean " + ui.Command(l.topic())
-			return l.forget(ctx)
+			return l.forget()
 		}
 		if err := l.guard(ctx); err != nil {
 			return err
