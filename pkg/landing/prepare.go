@@ -526,7 +526,7 @@ func (l *lander) logFile() string {
 }
 
 func exists(name string) (bool, error) {
-	_, err := os.Lstat(name)
+	_, err := os.Lstat(name) //nolint:gosec // only whether it is there
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
