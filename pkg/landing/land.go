@@ -415,7 +415,32 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 	case errors.As(err, &contact):
 		return stop(fault.Unreachable, again, "%s could not be reached", l.remoteName()).Because(contact.Text).From(err)
 	}
+	if kind, why := machineTrouble(err); kind != "" {
+		return stop(kind, again, "this machine is in the way; %s", l.standing()).Because(why).From(err)
+	}
 	return stop(fault.Bug, "", "%s", l.standing()).Because(err.Error()).From(err)
+}
+
+// machineTrouble tells what is wrong with the machine itself when git or a file
+// operation failed of that: no space is a person's to make, a file system that
+// refuses is a refusal. Otherwise the kind is "".
+func machineTrouble(err error) (fault.Kind, string) {
+	text := err.Error()
+	if failed, ok := errors.AsType[*git.CommandError](err); ok {
+		text = failed.Stderr
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.Contains(line, "No space left on device"), strings.Contains(line, "Disk quota exceeded"),
+			strings.Contains(line, "no space left on device"), strings.Contains(line, "disk quota exceeded"):
+			return fault.Held, line
+		case strings.Contains(line, "Read-only file system"), strings.Contains(line, "read-only file system"),
+			strings.HasSuffix(line, "Permission denied"), strings.HasSuffix(line, "permission denied"):
+			return fault.Denied, line
+		}
+	}
+	return "", ""
 }
 
 // lastContact is why the remote did not answer until the time was up; "" when
