@@ -281,8 +281,11 @@ func (a *attempt) step(ctx context.Context, w *world, head, line string,
 		return nil
 	case "signal":
 		sig := syscall.SIGINT
-		if rest == "TERM" {
+		switch rest {
+		case "TERM":
 			sig = syscall.SIGTERM
+		case "HUP":
+			sig = syscall.SIGHUP
 		}
 		a.signaled = time.Now()
 		return signal(sig)

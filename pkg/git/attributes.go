@@ -78,9 +78,12 @@ func (b Blob) Removed() bool { return strings.Trim(b.Mode, "0") == "" }
 
 // Blobs returns every file that any commit include has and exclude has not
 // added, changed or removed, once for each parent that has it otherwise.
+//
+// What -m means is the user's to configure (log.diffMerges), and so are the
+// order of paths and which submodules are seen: all of it is said here.
 func (r *Repo) Blobs(ctx context.Context, exclude, include Commit) ([]Blob, error) {
-	cmd := r.Local("log", "-m", "--root", "--raw", "-z", "--no-abbrev", "--no-renames", "--no-ext-diff", "--no-show-signature",
-		"--no-color", "--format=%H", string(exclude)+".."+string(include), "--")
+	cmd := r.Local("log", "--diff-merges=separate", "--root", "--raw", "-z", "--no-abbrev", "--no-renames", "--no-ext-diff",
+		"--ignore-submodules=none", "-O/dev/null", "--no-show-signature", "--no-color", "--format=%H", string(exclude)+".."+string(include), "--")
 	cmd.MaxOutput = 256 << 20
 	res, err := Run(ctx, cmd)
 	if err != nil {

@@ -171,10 +171,13 @@ func (r *Repo) TreeFile(ctx context.Context, treeish, name string) ([]byte, erro
 }
 
 // Changed returns the paths in which two trees or commits differ, a rename as
-// both of its names; only those that some of specs match, if there are any.
+// both of its names; only those that some of specs match, if there are any. A
+// submodule that people asked not to see (ignore = all) differs all the same.
 func (r *Repo) Changed(ctx context.Context, a, b string, specs ...string) ([]string, error) {
-	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", a, b, "--"}
-	res, err := r.ask(ctx, append(args, specs...)...)
+	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", a, b, "--"}
+	cmd := r.Local(append(args, specs...)...)
+	cmd.MaxOutput = 256 << 20
+	res, err := Run(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,9 @@ type Merge struct {
 // read from .gitattributes: elsewhere the same merge could conflict. The error
 // is ErrUnrelated, or git's.
 func (r *Repo) MergeTree(ctx context.Context, ours, theirs Commit) (Merge, error) {
-	res, err := Run(ctx, r.Objects("merge-tree", "--write-tree", "-z", "--name-only", "--messages", string(ours), string(theirs)))
+	cmd := r.Objects("merge-tree", "--write-tree", "-z", "--name-only", "--messages", string(ours), string(theirs))
+	cmd.MaxOutput = 256 << 20 // each file that both sides changed has a line
+	res, err := Run(ctx, cmd)
 	if failed, ended := errors.AsType[*CommandError](err); ended {
 		if strings.Contains(failed.Stderr, "refusing to merge unrelated histories") {
 			return Merge{}, ErrUnrelated

@@ -107,6 +107,7 @@ func contactError(ctx context.Context, res Result, err error) error {
 // Endpoint is where network commands go.
 type Endpoint struct {
 	Remote string   // a remote's name or a URL
+	Push   string   // the remote's name where Remote is the URL that it pushes to; "" pushes to Remote
 	Set    []string // configuration for these commands only, "key=value"
 }
 

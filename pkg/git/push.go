@@ -95,7 +95,11 @@ func (r *Repo) Push(ctx context.Context, e Endpoint, p Push) (PushReply, error) 
 	for _, o := range p.Options {
 		args = append(args, "-o", o)
 	}
-	args = append(args, "--", e.Remote, string(p.Commit)+":"+p.Ref)
+	to := e.Push // by its name: what insteadOf makes of the URL a second time may be another
+	if to == "" {
+		to = e.Remote
+	}
+	args = append(args, "--", to, string(p.Commit)+":"+p.Ref)
 	inner, cancel := context.WithTimeoutCause(ctx, transferLimit, ErrDeadline)
 	defer cancel()
 	res, err := Run(inner, r.Network(args...))
@@ -138,6 +142,7 @@ const (
 	PushRejected   PushClass = "rejected"   // a hook or rule of the server, unless the ref has moved
 	PushHook       PushClass = "hook"       // the local pre-push hook said no
 	PushSubmodule  PushClass = "submodule"  // a submodule's commit is on no remote
+	PushConfig     PushClass = "config"     // as git is configured here, it does not push there; nothing was sent
 	PushDenied     PushClass = "denied"     // credentials or permission
 	PushUnknown    PushClass = "unknown"    // it may have arrived: ask
 	PushImpossible PushClass = "impossible" // the server did what was never asked for
@@ -216,6 +221,9 @@ func ClassifyPush(p PushReply, ref string) PushClass {
 		return PushSubmodule
 	case p.Ended != nil:
 		return PushUnknown
+	case contains(text, "the receiving end does not support --signed push", "the receiving end does not support push options",
+		"--mirror can't be combined with refspecs"):
+		return PushConfig // push.gpgSign, push.pushOption, remote.NAME.mirror
 	case contact(text) == Refused:
 		return PushDenied
 	case p.Exit == 1 && !contains(text, "fatal:", "error: RPC failed", "send-pack: unexpected disconnect", "error in sideband demultiplexer"):

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,9 @@ func parseWorktrees(out string) []Worktree {
 // quiet are the options of checkouts that no one asked for by hand: no hook of
 // the user's runs, and every file is there.
 func quiet(args ...string) []string {
-	return append([]string{"-c", "core.hooksPath=/dev/null", "-c", "core.sparseCheckout=false", "-c", "advice.detachedHead=false"}, args...)
+	return append([]string{
+		"-c", "core.hooksPath=/dev/null", "-c", "core.sparseCheckout=false", "-c", "core.ignoreStat=false", "-c", "advice.detachedHead=false",
+	}, args...)
 }
 
 // AddWorktree makes a work tree at path without files in it; Fill puts them
@@ -115,11 +118,33 @@ func (r *Repo) CheckoutClean(ctx context.Context, c Commit) error {
 	if err := r.LinkCrypt(); err != nil {
 		return err
 	}
+	if err := r.seeAll(ctx); err != nil {
+		return err
+	}
 	if _, err := Run(ctx, r.Objects(quiet("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", string(c), "--")...)); err != nil {
 		return err
 	}
 	_, err := Run(ctx, r.Objects(quiet("clean", "-ffdq")...))
 	return err
+}
+
+// seeAll makes git look at every file of a work tree of the tool's own again.
+// What ran there may have told the index not to (skip-worktree,
+// assume-unchanged): the file would then stay as it was left, whatever is
+// checked out. Without an index a forced checkout writes all of them.
+func (r *Repo) seeAll(ctx context.Context) error {
+	cmd := r.Local("ls-files", "-v", "-z")
+	cmd.MaxOutput = 256 << 20
+	res, err := Run(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	for line := range bytes.SplitSeq(res.Stdout, []byte{0}) {
+		if len(line) > 0 && (line[0] == 'S' || line[0] >= 'a' && line[0] <= 'z') {
+			return os.Remove(filepath.Join(r.gitDir, "index"))
+		}
+	}
+	return nil
 }
 
 // LockWorktree keeps a work tree from being pruned or moved.

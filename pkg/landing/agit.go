@@ -166,6 +166,8 @@ func (l *lander) notMade(class git.PushClass, line git.RefLine, words string) *f
 		return stop(fault.Unreachable, again, "whether %s got the pull request is not known; the base is unchanged", l.out.Remote).Because(words)
 	case git.PushHook, git.PushSubmodule:
 		return stop(fault.Failed, again, "%s was not proposed to %s", l.out.Branch, l.out.Remote).Because(words)
+	case git.PushConfig:
+		return stop(fault.Usage, "git config --show-origin --get-regexp '^(push|remote)[.]'", "as git is configured here, it cannot push to %s", l.out.Remote).Because(words)
 	case git.PushLanded, git.PushPolicy, git.PushProtected, git.PushRace, git.PushRejected, git.PushDenied, git.PushImpossible:
 	}
 	return stop(fault.Denied, again, "%s refuses the pull request; the base is unchanged", l.out.Remote).Because(words)

@@ -41,6 +41,8 @@ func (l *lander) gate(ctx context.Context) error {
 			kind = fault.Unreachable
 		case git.PushHook, git.PushSubmodule:
 			kind = fault.Failed
+		case git.PushConfig:
+			kind = fault.Usage
 		case git.PushLanded, git.PushPolicy, git.PushProtected, git.PushRace, git.PushRejected, git.PushDenied, git.PushImpossible:
 		}
 		return stop(kind, "homelab work land", "the candidate could not be pushed for CI to test; %s is unchanged", l.out.Base).

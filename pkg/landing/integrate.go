@@ -33,7 +33,7 @@ func (l *lander) begin(ctx context.Context) error {
 	l.rec = Record{
 		ID: l.out.ID, Branch: l.out.Branch, Head: l.out.Head, Remote: l.endpointName(), Base: l.out.Base, Before: l.out.BaseBefore,
 		NoWatch: l.o.NoWatch, RequireCI: l.o.RequireCI, Deploy: l.targets(), Named: len(l.o.Targets) > 0, Workflows: l.rules.Workflows,
-		PID: os.Getpid(), Started: time.Now().UTC(),
+		PID: os.Getpid(), Started: time.Now().UTC(), Tried: l.doubtful,
 	}
 	if err := l.write(Begun); err != nil {
 		return err

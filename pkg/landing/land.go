@@ -230,6 +230,7 @@ type lander struct {
 	before   *pipeline.Outcome // of the commit that was landed on; nil: not looked at
 	of       *lander           // the landing that this one reverts; nil: this is none
 	over     bool              // it is reverted, and all about that is known
+	doubtful []git.Commit      // candidates of this head that an earlier run pushed; a slow server may still take one
 
 	filters       *pending // whether the head's attributes name a filter that guard looks at
 	filtersGiveUp context.CancelFunc
@@ -292,7 +293,7 @@ func (l *lander) rounds(ctx context.Context) error {
 		if l.plan.nothing {
 			l.out.Good, l.out.Reason = Nothing, "its content is on "+l.out.Base+" already"
 			l.out.Next = "homelab work clean " + ui.Command(l.topic())
-			return l.forget(ctx)
+			return l.forget()
 		}
 		if err := l.guard(ctx); err != nil {
 			return err
@@ -414,7 +415,32 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 	case errors.As(err, &contact):
 		return stop(fault.Unreachable, again, "%s could not be reached", l.remoteName()).Because(contact.Text).From(err)
 	}
+	if kind, why := machineTrouble(err); kind != "" {
+		return stop(kind, again, "this machine is in the way; %s", l.standing()).Because(why).From(err)
+	}
 	return stop(fault.Bug, "", "%s", l.standing()).Because(err.Error()).From(err)
+}
+
+// machineTrouble tells what is wrong with the machine itself when git or a file
+// operation failed of that: no space is a person's to make, a file system that
+// refuses is a refusal. Otherwise the kind is "".
+func machineTrouble(err error) (fault.Kind, string) {
+	text := err.Error()
+	if failed, ok := errors.AsType[*git.CommandError](err); ok {
+		text = failed.Stderr
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.Contains(line, "No space left on device"), strings.Contains(line, "Disk quota exceeded"),
+			strings.Contains(line, "no space left on device"), strings.Contains(line, "disk quota exceeded"):
+			return fault.Held, line
+		case strings.Contains(line, "Read-only file system"), strings.Contains(line, "read-only file system"),
+			strings.HasSuffix(line, "Permission denied"), strings.HasSuffix(line, "permission denied"):
+			return fault.Denied, line
+		}
+	}
+	return "", ""
 }
 
 // lastContact is why the remote did not answer until the time was up; "" when

@@ -234,7 +234,7 @@ func (l *lander) remoteOfFile(ctx context.Context, all []string) (string, error)
 			continue
 		}
 		if named != "" {
-			return "", stop(fault.Usage, "homelab work land --remote "+named, "the default branches of the remotes name different remotes: %s and %s", named, rules.Remote)
+			return "", stop(fault.Usage, ui.Command("homelab", "work", "land", "--remote", named), "the default branches of the remotes name different remotes: %s and %s", named, rules.Remote)
 		}
 		named = rules.Remote
 	}
@@ -313,12 +313,12 @@ func (l *lander) discover(ctx context.Context, remote string) error {
 	}
 	l.url = fetch
 	if len(push) > 1 {
-		return stop(fault.Usage, "git remote get-url --push --all "+remote, "%s pushes to %d places; a landing has one", remote, len(push))
+		return stop(fault.Usage, ui.Command("git", "remote", "get-url", "--push", "--all", remote), "%s pushes to %d places; a landing has one", remote, len(push))
 	}
 	l.endpoint = git.Endpoint{Remote: remote}
 	if push[0] != fetch {
 		// A lease taken from a mirror that lags behind would never match.
-		l.endpoint.Remote = push[0]
+		l.endpoint = git.Endpoint{Remote: push[0], Push: remote}
 	}
 
 	named := l.o.Base
@@ -526,7 +526,7 @@ func (l *lander) logFile() string {
 }
 
 func exists(name string) (bool, error) {
-	_, err := os.Lstat(name)
+	_, err := os.Lstat(name) //nolint:gosec // only whether it is there
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
+	"homelab/pkg/ui"
 )
 
 // Forge opens pull requests. Nil stands for none that may be asked.
@@ -116,7 +117,7 @@ func (l *lander) propose(ctx context.Context, words string) error {
 		l.out.Pull = nil
 		next := l.address(access, reviewURL)
 		if len(links) > 0 {
-			next = links[0] // the server's own word for it
+			next = ui.Command(links[0]) // the server's own word for it
 		}
 		e := stop(fault.Held, next, "%s takes pull requests only; %s is pushed to %s, and a pull request has to be opened", l.out.Base, l.out.Branch, review)
 		return e.Because(words)
@@ -165,13 +166,16 @@ func (l *lander) pushBranch(ctx context.Context, review string) (links []string,
 	if there == l.out.Head {
 		return nil, nil
 	}
+	if told.Head == ref { // others land there, and what is to be pushed was not verified for it
+		return nil, stop(fault.Usage, "git switch -c TOPIC", "%s is the default branch of %s: propose from a branch of its own; nothing was pushed", l.out.Branch, review)
+	}
 	if there != "" {
 		forward, err := l.Repo.IsAncestor(ctx, there, l.out.Head)
 		if err != nil {
 			return nil, err
 		}
 		if forward != git.Yes && !l.ours(there) {
-			return nil, stop(fault.Conflict, "git fetch "+review+" "+ref, "%s on %s has commits that are not this clone's; the base is unchanged", l.out.Branch, review)
+			return nil, stop(fault.Conflict, ui.Command("git", "fetch", review, ref), "%s on %s has commits that are not this clone's; the base is unchanged", l.out.Branch, review)
 		}
 	}
 	if err := l.review(); err != nil {
@@ -190,6 +194,8 @@ func (l *lander) pushBranch(ctx context.Context, review string) (links []string,
 		return nil, stop(fault.Conflict, "homelab work land", "%s on %s moved meanwhile; the base is unchanged", l.out.Branch, review).Because(why)
 	case git.PushHook, git.PushSubmodule:
 		return nil, stop(fault.Failed, "homelab work land", "%s was not pushed to %s", l.out.Branch, review).Because(why)
+	case git.PushConfig:
+		return nil, stop(fault.Usage, "git config --show-origin --get-regexp '^(push|remote)[.]'", "as git is configured here, it cannot push to %s", review).Because(why)
 	case git.PushUnknown:
 		return nil, stop(fault.Unreachable, "homelab work land", "whether %s arrived on %s is not known; the base is unchanged", l.out.Branch, review).Because(why)
 	case git.PushLanded, git.PushPolicy, git.PushProtected, git.PushRejected, git.PushDenied, git.PushImpossible:
@@ -270,7 +276,7 @@ func (l *lander) page(access Access, remote string) string {
 func (l *lander) address(access Access, review string) string {
 	page := l.page(access, l.url)
 	if page == "" {
-		return "git request-pull " + l.out.Base + " " + l.out.Remote
+		return ui.Command("git", "request-pull", l.out.Base, l.out.Remote)
 	}
 	head := l.out.Branch
 	if !sameURL(review, l.url) {
@@ -279,7 +285,7 @@ func (l *lander) address(access Access, review string) string {
 			head = owner + ":" + head
 		}
 	}
-	return page + (&url.URL{Path: "/compare/" + l.out.Base + "..." + head}).EscapedPath()
+	return ui.Command(page + (&url.URL{Path: "/compare/" + l.out.Base + "..." + head}).EscapedPath())
 }
 
 // lookAt settles a landing that became a pull request.

@@ -11,6 +11,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
 	"homelab/pkg/poll"
+	"homelab/pkg/ui"
 )
 
 const mostAttempts = 10 // pushes to the base of one landing
@@ -132,13 +133,16 @@ func (l *lander) judge(ctx context.Context, reply git.PushReply) (again, repeat 
 		return false, false, stop(fault.Failed, "homelab work land", "the pre-push hook refused; nothing was pushed").Because(words)
 	case git.PushSubmodule:
 		return false, false, stop(fault.Failed, "git push --recurse-submodules=on-demand --dry-run", "a submodule's commit is on no remote; nothing was pushed").Because(words)
+	case git.PushConfig:
+		return false, false, stop(fault.Usage, "git config --show-origin --get-regexp '^(push|remote)[.]'",
+			"as git is configured here, it cannot push to %s; nothing was pushed", l.out.Remote).Because(words)
 	case git.PushDenied:
 		return false, false, stop(fault.Denied, "homelab doctor", "%s refuses the push, asked three times; nothing was pushed", l.out.Remote).Because(words)
 	case git.PushUnknown:
 		again, repeat, err := l.askAfter(ctx, words)
 		return again, repeat, err
 	case git.PushImpossible:
-		return false, false, stop(fault.Bug, "git log "+l.out.Remote+"/"+l.out.Base, "%s answered %q to a push that can only fast-forward", l.out.Remote, string(line.Flag)+" "+line.Summary)
+		return false, false, stop(fault.Bug, ui.Command("git", "log", l.out.Remote+"/"+l.out.Base), "%s answered %q to a push that can only fast-forward", l.out.Remote, string(line.Flag)+" "+line.Summary)
 	}
 	return false, false, fmt.Errorf("push class %q", class)
 }
@@ -257,7 +261,7 @@ func (l *lander) lost(ctx context.Context) error {
 		return err
 	}
 	if tip == "" {
-		return stop(fault.Usage, "git ls-remote --heads "+l.out.Remote, "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
+		return stop(fault.Usage, ui.Command("git", "ls-remote", "--heads", l.out.Remote), "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
 	}
 	if c, err := l.arrived(ctx, tip); err != nil {
 		return err

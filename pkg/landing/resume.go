@@ -11,6 +11,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
 	"homelab/pkg/poll"
+	"homelab/pkg/ui"
 )
 
 // resume settles what earlier landings of this branch left. done: this run has
@@ -87,7 +88,7 @@ func (l *lander) outlast(ctx context.Context, r Record) error {
 		return err
 	}
 	if tip == "" {
-		return stop(fault.Usage, "git ls-remote --heads "+l.out.Remote, "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
+		return stop(fault.Usage, ui.Command("git", "ls-remote", "--heads", l.out.Remote), "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
 	}
 	l.out.BaseBefore = tip
 	if err := l.readRules(ctx); err != nil {
@@ -153,6 +154,11 @@ func (l *lander) askFor(ctx context.Context, r Record, fresh bool) (bool, error)
 			return true, err
 		}
 		return true, l.goOn(ctx, r)
+	}
+	if r.Head == l.out.Head {
+		// A server that is still busy with that push may yet take it. It is this
+		// landing then, and not a race that was lost.
+		l.doubtful = append(l.doubtful, r.Tried...)
 	}
 	return false, l.drop(ctx, r)
 }
@@ -273,9 +279,10 @@ func (l *lander) forgetRefs(ctx context.Context, id string) {
 	}
 }
 
-// forget ends a landing that had nothing to do.
-func (l *lander) forget(ctx context.Context) error {
-	l.forgetRefs(ctx, l.out.ID)
+// forget ends a landing that had nothing to do: its record goes, and with the
+// rest of what only it needed, its refs.
+func (l *lander) forget() error {
+	l.rec.Phase = Done
 	return l.book.remove()
 }
 

@@ -249,7 +249,7 @@ func TestRestoreKilledAtEachStep(t *testing.T) {
 func TestCleanForce(t *testing.T) {
 	t.Parallel()
 	other := t.TempDir()
-	if dir, err := os.MkdirTemp("/dev/shm", "homelab-"); err == nil {
+	if dir, err := os.MkdirTemp("/dev/shm", "homelab-"); err == nil { //nolint:usetesting // another file system than the temporary one
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		other = dir
 	}

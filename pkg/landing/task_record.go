@@ -362,5 +362,8 @@ func explain(ctx context.Context, err error, verb, remote string) *fault.Error {
 	case errors.As(err, &contact):
 		return stop(fault.Unreachable, again, "%s could not be reached", remote).Because(contact.Text).From(err)
 	}
+	if kind, why := machineTrouble(err); kind != "" {
+		return stop(kind, again, "this machine is in the way of %s", verb).Because(why).From(err)
+	}
 	return stop(fault.Bug, "", "%s did not work", verb).Because(err.Error()).From(err)
 }

@@ -352,17 +352,19 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	if _, err := w.also.Write(p); err != nil {
 		return 0, err
 	}
-	w.rest = append(w.rest, p...)
+	rest := append(w.rest, p...) //nolint:gocritic // w.rest becomes what is left of it
 	for {
-		i := bytes.IndexByte(w.rest, '\n')
-		if i < 0 && len(w.rest) < longLine {
-			return len(p), nil
+		i := bytes.IndexByte(rest, '\n')
+		next := i + 1
+		if i < 0 || i > longLine {
+			if len(rest) < longLine {
+				w.rest = append(w.rest[:0], rest...)
+				return len(p), nil
+			}
+			i, next = longLine, longLine
 		}
-		if i < 0 {
-			i = longLine - 1
-		}
-		w.tell(strings.ToValidUTF8(string(w.rest[:i]), "\uFFFD"))
-		w.rest = append(w.rest[:0], w.rest[i+1:]...)
+		w.tell(strings.ToValidUTF8(string(rest[:i]), "\uFFFD"))
+		rest = rest[next:]
 	}
 }
 

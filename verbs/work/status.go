@@ -207,8 +207,9 @@ func taskRows(tasks []taskJSON, width int) []ui.Line {
 		return lines
 	}
 	lines = nil
-	for i, l := range ui.Table(narrow) {
-		lines = append(lines, l, ui.Line{ui.T(ui.Plain, "  "), ui.T(ui.Dim, tasks[i].Path)})
+	rows := ui.Table(narrow)
+	for i, t := range tasks {
+		lines = append(lines, rows[i], ui.Line{ui.T(ui.Plain, "  "), ui.T(ui.Dim, t.Path)})
 	}
 	return lines
 }
