@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, p process) (code int) {
 	a.ran = func(*cobra.Command) {}
 	root := a.root() //nolint:contextcheck // verbs get theirs when they run
 	if a.older.is {
-		root = a.olderRoot()
+		root = a.olderRoot() //nolint:contextcheck // as above
 	}
 	root.SetArgs(args)
 	// Before flags are parsed, what is said already obeys the ones that can be

@@ -106,10 +106,10 @@ func (c *Cluster) executor(cfg *rest.Config, u *url.URL) (session remotecommand.
 		return nil, err
 	}
 	if c.plugin != nil {
-		_, err = c.plugin.capture(prepare) //nolint:bodyclose // no request is sent by it
+		_, err = c.plugin.capture(prepare)
 		return session, err
 	}
-	_, err = prepare() //nolint:bodyclose // no request is sent by it
+	_, err = prepare()
 	return session, err
 }
 

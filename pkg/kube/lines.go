@@ -163,7 +163,7 @@ func (c *Cluster) lines(ctx context.Context, q request, o LineOptions, m *Mark, 
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was only read
+	defer res.Body.Close()
 	c.good()
 	again, from := map[uint64]int{}, o.Since
 	if !m.last.IsZero() {

@@ -14,19 +14,19 @@ import (
 	"homelab/pkg/kube"
 )
 
-func podWith(sim *kubesim.Sim, name string, containers ...string) {
+func podWith(sim *kubesim.Sim, containers ...string) {
 	var list []any
 	for _, c := range containers {
 		list = append(list, kubesim.Object{"name": c})
 	}
-	sim.Put("pods", kubesim.Object{"metadata": kubesim.Object{"namespace": "shop", "name": name}, "spec": kubesim.Object{"containers": list}})
+	sim.Put("pods", kubesim.Object{"metadata": kubesim.Object{"namespace": "shop", "name": "web-1"}, "spec": kubesim.Object{"containers": list}})
 }
 
 func TestLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := kubesim.New(kubesim.Options{})
 		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
-		podWith(sim, "web-1", "web", "side")
+		podWith(sim, "web", "side")
 		start := time.Now()
 		sim.SetLog("shop", "web-1", "web", true, "before\n")
 		sim.SetLog("shop", "web-1", "web", false, "one\n two \n")
@@ -77,7 +77,7 @@ func TestLinesGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := kubesim.New(kubesim.Options{})
 		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
-		podWith(sim, "web-1", "web")
+		podWith(sim, "web")
 		sim.SetLog("shop", "web-1", "web", false, "")
 		var want []string
 		go func() {
@@ -130,7 +130,7 @@ func TestLinesGoOnBehindTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := kubesim.New(kubesim.Options{})
 		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
-		podWith(sim, "web-1", "web")
+		podWith(sim, "web")
 		sim.SetLog("shop", "web-1", "web", false, "one\ntwo\nthree\n")
 		var got []string
 		var m kube.Mark
@@ -154,7 +154,7 @@ func TestLinesEndWithTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := kubesim.New(kubesim.Options{})
 		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
-		podWith(sim, "web-1", "web")
+		podWith(sim, "web")
 		sim.SetLog("shop", "web-1", "web", false, "one\n")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, context.DeadlineExceeded)
 		defer cancel()

@@ -155,8 +155,8 @@ func (r *run) composeLook(ctx context.Context) error {
 	own := filepath.Join(r.d.Path, "compose")
 	for _, c := range live {
 		dir := c.WorkDir
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			dir = real
+		if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+			dir = resolved
 		}
 		if dir == "" || dir == own || r.o.AdoptNamespace {
 			continue
@@ -295,7 +295,7 @@ func (r *run) compare(s compose.Service, hash, bound string) {
 		case hash != "" && x.Hash != hash:
 			add("its configuration has changed")
 		}
-		if x.State != "running" && !(s.Once && x.State == "exited" && x.ExitCode == 0) {
+		if x.State != "running" && (!s.Once || x.State != "exited" || x.ExitCode != 0) {
 			add("it is " + x.State)
 		}
 	}
@@ -651,7 +651,7 @@ func (r *run) composeUp(ctx context.Context, call compose.Call) (failed, err err
 	}{{"Created", r.plan.Create}, {"Updated", r.plan.Update}, {"Replaced", r.plan.Replace}, {"Deleted", r.plan.Delete}} {
 		for _, c := range part.list {
 			if failed == nil {
-				r.w.Tell.Line(part.word + " " + c.Ref.String())
+				r.w.Tell.Line(part.word + " " + c.String())
 			}
 		}
 	}
@@ -892,7 +892,7 @@ func (r *run) composeStop(ctx context.Context, o StopOptions) error {
 	}
 	entry := r.entry()
 	for _, d := range r.plan.Delete {
-		entry.Deletions = append(entry.Deletions, d.Ref.String())
+		entry.Deletions = append(entry.Deletions, d.String())
 	}
 	if err := r.journal.Write(entry); err != nil {
 		return err
@@ -918,7 +918,7 @@ func (r *run) composeStop(ctx context.Context, o StopOptions) error {
 		return fault.New(fault.Timeout, "the container "+left[0].Name+" is still there", "homelab deployment stop --dir "+r.o.Dir)
 	}
 	for _, d := range r.plan.Delete {
-		r.w.Tell.Line("Deleted " + d.Ref.String())
+		r.w.Tell.Line("Deleted " + d.String())
 	}
 	if err := r.keepBound(nil); err != nil {
 		return err

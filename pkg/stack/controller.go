@@ -93,7 +93,7 @@ func (r *run) disputed(ctx context.Context, want string) error {
 }
 
 func firstImage(u *unstructured.Unstructured) string {
-	list, _, _ := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers") //nolint:errcheck // a foreign shape has none
+	list, _, _ := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers")
 	for _, c := range list {
 		if m, ok := c.(map[string]any); ok {
 			if image, ok := m["image"].(string); ok {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -198,9 +199,7 @@ func (r *run) revisionNow() (Revision, *render.Result, []directory.Kept, error) 
 		state.Objects = append(state.Objects, withDigests(o))
 	}
 	for _, wl := range state.Workloads {
-		for c, ref := range wl.Images {
-			rev.Images[c] = ref
-		}
+		maps.Copy(rev.Images, wl.Images)
 	}
 	sum := sha256.New()
 	raw, err := json.Marshal(state.Objects)
@@ -243,7 +242,7 @@ func withDigests(o *unstructured.Unstructured) *unstructured.Unstructured {
 	}
 	digests := map[string]any{}
 	for _, field := range []string{"data", "stringData"} {
-		values, _, _ := unstructured.NestedMap(out.Object, field) //nolint:errcheck // of our own making
+		values, _, _ := unstructured.NestedMap(out.Object, field)
 		for k, v := range values {
 			raw := []byte(fmt.Sprint(v))
 			if plain, err := base64.StdEncoding.DecodeString(string(raw)); field == "data" && err == nil {
@@ -335,7 +334,7 @@ func (rev *Revision) open(dir string) (*render.Result, []directory.Kept, error) 
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
 			return nil, nil, unreadableHistory(dir, fmt.Errorf("%s leads out of it", f.Path))
 		}
-		data, err := os.ReadFile(filepath.Join(at, "files", filepath.FromSlash(f.Path)))
+		data, err := os.ReadFile(filepath.Join(at, "files", filepath.FromSlash(f.Path))) //nolint:gosec // of our own record
 		if err == nil && file.Hash(data) != f.Hash {
 			err = fmt.Errorf("%s of revision %d is not what was recorded", f.Path, rev.Number)
 		}

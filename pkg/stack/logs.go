@@ -322,7 +322,7 @@ func (l *logs) follow(ctx context.Context, pods []Pod) error {
 
 const errLogsEnd = logsEnd("the logs have ended")
 
-type logsEnd string
+type logsEnd string //nolint:errname // it is an end, and an error in form only
 
 func (e logsEnd) Error() string { return string(e) }
 
@@ -462,7 +462,7 @@ func (l *logs) read(ctx context.Context, x *reader) error {
 			break
 		}
 	}
-	return nil
+	return nil //nolint:nilerr // each error was decided on where it came
 }
 
 // stream reads on behind what was read.

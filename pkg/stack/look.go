@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"homelab/pkg/fault"
@@ -37,7 +38,7 @@ func (silent) Progress(int, rollout.Verdict) {}
 // look opens a directory and reaches its cluster. A stack whose files cannot be
 // rendered any more can be looked at all the same: it runs under its labels.
 // rendered says whether they can.
-func (w *World) look(ctx context.Context, o Options) (r *run, rendered bool, err error) {
+func (w *World) look(_ context.Context, o Options) (r *run, rendered bool, err error) {
 	quiet := *w
 	quiet.Tell = silent{}
 	r, err = quiet.open(o)
@@ -148,15 +149,7 @@ func words(all []string) string {
 	case 1:
 		return all[0]
 	}
-	out := ""
-	for i, s := range all {
-		switch {
-		case i == len(all)-1:
-			out += " and "
-		case i > 0:
-			out += ", "
-		}
-		out += s
-	}
+	last := len(all) - 1
+	out := strings.Join(all[:last], ", ") + " and " + all[last]
 	return out
 }

@@ -220,9 +220,9 @@ func (r *run) pull(ctx context.Context, o *origins, opts RestartOptions) error {
 	if err := one(&o.stackRepo, o.stack); err != nil {
 		return err
 	}
-	switch {
-	case o.specRepo.Root == "":
-	case o.specRepo.Root == o.stackRepo.Root:
+	switch o.specRepo.Root {
+	case "":
+	case o.stackRepo.Root:
 		o.specRepo = o.stackRepo
 	default:
 		return one(&o.specRepo, filepath.Dir(o.spec))

@@ -242,7 +242,7 @@ func refOf(o *unstructured.Unstructured) apply.Ref {
 // back goes back to the last good revision after a wait that failed. What it
 // comes to is told with the failure: the run ends as failed, or as unsafe when
 // going back failed as well.
-func (r *run) back(ctx context.Context) error {
+func (r *run) back(ctx context.Context) error { //nolint:contextcheck // going back has a time of its own
 	if !r.o.RollbackOnFailure || r.o.DryRun || r.out.Kind != fault.Failed && r.out.Kind != fault.Timeout {
 		return nil
 	}

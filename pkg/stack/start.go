@@ -215,7 +215,7 @@ func (r *run) create(ctx context.Context, name string) error {
 		if ctx.Err() == nil {
 			// It left nothing; a cluster of that name that is there later is
 			// somebody's, and must not be taken for a leftover.
-			_ = r.journal.Write(r.entry()) //nolint:errcheck // the failure is told already
+			_ = r.journal.Write(r.entry())
 		}
 		return err
 	}
@@ -248,7 +248,7 @@ func (r *run) entry() directory.Entry {
 	if r.plan != nil {
 		for _, list := range [][]apply.Change{r.plan.Create, r.plan.Update, r.plan.Replace, r.plan.Delete} {
 			for _, c := range list {
-				e.Plan = append(e.Plan, c.Ref.String())
+				e.Plan = append(e.Plan, c.String())
 			}
 		}
 	}

@@ -188,7 +188,8 @@ func (r *run) ingress(ctx context.Context) ([]IngressHost, error) {
 	if !slices.ContainsFunc(hosts, func(h IngressHost) bool { return h.TLS != nil }) || r.d.Spec.Target != file.K8s {
 		return hosts, nil
 	}
-	return hosts, r.certified(ctx, hosts)
+	r.certified(ctx, hosts)
+	return hosts, nil
 }
 
 func hostsOf(all []networkingv1.Ingress) []IngressHost {
@@ -221,16 +222,16 @@ func covers(name, host string) bool {
 	return name == host
 }
 
-// certified asks cert-manager how far the certificates are. A cluster without it
-// is an answer.
-func (r *run) certified(ctx context.Context, hosts []IngressHost) error {
+// certified asks cert-manager how far the certificates are. Without it, or
+// without its answer, nothing more is known of them.
+func (r *run) certified(ctx context.Context, hosts []IngressHost) {
 	serves, err := r.c.Serves(ctx, "cert-manager.io")
 	if err != nil || !serves {
-		return nil //nolint:nilerr // then nothing more is known of them
+		return
 	}
 	items, err := r.list(ctx, kube.Resource{Group: "cert-manager.io", Version: "v1", Plural: "certificates"}, r.scope.Namespace, kube.Query{})
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return
 	}
 	for _, o := range items {
 		var c struct {
@@ -252,5 +253,4 @@ func (r *run) certified(ctx context.Context, hosts []IngressHost) error {
 			}
 		}
 	}
-	return nil
 }

@@ -113,7 +113,7 @@ func (r *run) delete(ctx context.Context, plan *apply.Plan) error {
 	}
 	entry := r.entry()
 	for _, c := range plan.Delete {
-		entry.Deletions = append(entry.Deletions, c.Ref.String())
+		entry.Deletions = append(entry.Deletions, c.String())
 	}
 	if err := r.journal.Write(entry); err != nil {
 		return err

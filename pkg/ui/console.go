@@ -70,7 +70,7 @@ func (s *Streams) Terminal(ctx context.Context) (size func() (w, h uint16, ok bo
 	ctx, cancel := context.WithCancel(ctx)
 	restore = sync.OnceFunc(func() {
 		cancel()
-		_ = term.Restore(int(in.Fd()), was) //nolint:errcheck // nobody is left to tell
+		_ = term.Restore(int(in.Fd()), was)
 	})
 	lastW, lastH := 0, 0
 	return func() (uint16, uint16, bool) {

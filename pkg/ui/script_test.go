@@ -27,17 +27,20 @@ func TestScripts(t *testing.T) {
 		out, err string
 	}{
 		{
-			"story", Settings{Script: ScriptStory},
+			"story",
+			Settings{Script: ScriptStory},
 			"Created Service web\nno elapsed time\n      log tail\na pod\npayload\nError: it failed: the reason\n",
 			"a request\nfailed: shop: it went wrong\n",
 		},
 		{
-			"look", Settings{Script: ScriptLook},
+			"look",
+			Settings{Script: ScriptLook},
 			"a pod\npayload\n",
 			"Created Service web\na request\nno elapsed time\n      log tail\nfailed: shop: it went wrong\n",
 		},
 		{
-			"quiet", Settings{Script: ScriptStory, Quiet: true},
+			"quiet",
+			Settings{Script: ScriptStory, Quiet: true},
 			"a pod\npayload\nError: it failed: the reason\n",
 			"a request\nfailed: shop: it went wrong\n",
 		},

@@ -47,7 +47,7 @@ are never touched. No cluster is changed.`,
 	}, func(c *cobra.Command, args []string) error { return o.run(c, args) })
 	f := c.Flags()
 	f.StringVar(&o.SpecFile, "spec-file", "", "the spec `FILE`")
-	f.StringVar(&o.Options.Dir, "deployment-dir", "deployment-001", "the `DIR` to make, or to bring up to date")
+	f.StringVar(&o.Dir, "deployment-dir", "deployment-001", "the `DIR` to make, or to bring up to date")
 	f.BoolVar(&o.Update, "update", false, "bring a directory that is there up to date")
 	f.StringVar(&o.Options.Cluster, "cluster", "", "the kind cluster's `NAME`; default: the one that runs, else a new one")
 	f.StringVar(&o.ID, "deployment-id", "", "the `ID` all names begin with; default: a fresh one")
@@ -84,17 +84,17 @@ func (o *createOptions) run(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	o.Env, o.Options.Clusters, o.Version = env, o.Stacks.Clusters, o.Stacks.Version
+	o.Env, o.Clusters, o.Version = env, o.Stacks.Clusters, o.Stacks.Version
 	o.Verb, o.Now, o.Random, o.Rules = "deploy create", time.Now(), rand.Reader, o.Stacks.Rules
 	o.Hooks = o.Stacks.Hooks(env.WorkDir, func(line string) { o.IO.Note(ui.L(ui.Clean(line))) })
 	o.Waiting = func(h directory.Holder) {
-		o.IO.Note(ui.L("waiting for " + h.String() + ", which has " + o.Options.Dir + " locked"))
+		o.IO.Note(ui.L("waiting for " + h.String() + ", which has " + o.Dir + " locked"))
 	}
 	if o.strict {
 		o.Judge = strict
 	}
 	r := newStackResult(createKind)
-	r.subject = ui.Clean(o.Options.Dir)
+	r.subject = ui.Clean(o.Dir)
 	got, err := directory.Create(ctx, o.Options)
 	if got != nil {
 		tell(o.IO, clean(got.Notices))
@@ -126,8 +126,8 @@ func viewDeployment(got *directory.Outcome) *deploymentJSON {
 // phrase says what was done, and what comes next.
 func (o *createOptions) phrase(r *stackResult, got *directory.Outcome) {
 	d, p := got.Directory, got.Plan
-	start := ui.Command("homelab", "deployment", "start", "--dir", o.Options.Dir)
-	diff := ui.Command("homelab", "deployment", "update", "--dir", o.Options.Dir)
+	start := ui.Command("homelab", "deployment", "start", "--dir", o.Dir)
+	diff := ui.Command("homelab", "deployment", "update", "--dir", o.Dir)
 	counts := fmt.Sprintf("%d new, %d changed, %d retired, %d unchanged", len(p.Create), len(p.Update), len(p.Delete), p.Unchanged)
 	switch {
 	case o.DryRun && !o.Update:

@@ -61,14 +61,6 @@ type group struct {
 	dir string
 }
 
-// where is --dir as commands repeat it; "" for the default.
-func (g *group) where() []string {
-	if g.dir == "." {
-		return nil
-	}
-	return []string{"--dir", g.dir}
-}
-
 // common are the flags of the verbs that write.
 type common struct {
 	g *group
@@ -219,8 +211,7 @@ func (g *group) finish(c *cobra.Command, kind string, out *stack.Outcome, err er
 		tell.explain(out, r.Targets)
 		return verb.Finish(g.IO, r, out.Kind, nil)
 	}
-	var p *file.Problems
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*file.Problems](err); ok {
 		err = p.Fault("")
 		if len(p.List) > 1 {
 			for _, x := range p.List {

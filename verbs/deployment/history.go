@@ -46,14 +46,15 @@ func (r *historyResult) Text(int, bool) []string {
 		if c := x.Source.Spec.Commit; c != nil {
 			commit = (*c)[:min(7, len(*c))]
 		}
-		line := fmt.Sprintf("%6d  %s  %-8s  %-10s  %-7s", x.Revision, x.Time.Format(time.RFC3339), x.Verb, x.Verdict, commit)
+		var line strings.Builder
+		fmt.Fprintf(&line, "%6d  %s  %-8s  %-10s  %-7s", x.Revision, x.Time.Format(time.RFC3339), x.Verb, x.Verdict, commit)
 		for _, c := range slices.Sorted(maps.Keys(x.Images)) {
-			line += "  " + c + "=" + x.Images[c]
+			line.WriteString("  " + c + "=" + x.Images[c])
 		}
 		if x.Restored != nil {
-			line += fmt.Sprintf("  (revision %d again)", *x.Restored)
+			fmt.Fprintf(&line, "  (revision %d again)", *x.Restored)
 		}
-		out = append(out, ui.Clean(strings.TrimRight(line, " ")))
+		out = append(out, ui.Clean(strings.TrimRight(line.String(), " ")))
 	}
 	return append(out, verb.Line(&r.Header, r.subject))
 }

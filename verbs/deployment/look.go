@@ -45,8 +45,7 @@ func (g *group) take(ctx context.Context, c *cobra.Command, l *lookHead, out *st
 	if cause := context.Cause(ctx); cause != nil && !decided(err) && (fault.KindOf(err) != fault.Unreachable || !errors.Is(cause, fault.ErrTimeUp)) {
 		err = cause
 	}
-	var p *file.Problems
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*file.Problems](err); ok {
 		if len(p.List) > 1 {
 			for _, x := range p.List {
 				g.IO.Note(ui.L(ui.Clean(x.String())))

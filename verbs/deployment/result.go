@@ -92,7 +92,7 @@ func planLines(p *planJSON) []string {
 		list []apply.Change
 	}{{"+", p.Create}, {"~", p.Update}, {"!", p.Replace}, {"-", p.Delete}} {
 		for _, c := range part.list {
-			line := part.sign + " " + c.Ref.String()
+			line := part.sign + " " + c.String()
 			if c.Why != "" {
 				line += "  (" + c.Why + ")"
 			}

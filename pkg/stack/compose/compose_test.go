@@ -74,11 +74,11 @@ const webSpec = "volumes: {data: ./data/data}\nconfigmaps: {conf: ./configmaps/c
 
 func TestProject(t *testing.T) {
 	t.Parallel()
-	p, err := build(t, webSpec+"image-pull-policy: IfNotPresent\nimage-overrides: {init: reg.example/init:$2}\n", map[string]string{"web": web}, nil)
+	_, err := build(t, webSpec+"image-pull-policy: IfNotPresent\nimage-overrides: {init: reg.example/init:$2}\n", map[string]string{"web": web}, nil)
 	if err == nil {
 		t.Fatal("an image that is none was taken")
 	}
-	p, err = build(t, webSpec+"image-pull-policy: IfNotPresent\nimage-overrides: {init: 'reg.example/init:2'}\n", map[string]string{"web": web}, map[string]string{"web": "reg.example/web:new"})
+	p, err := build(t, webSpec+"image-pull-policy: IfNotPresent\nimage-overrides: {init: 'reg.example/init:2'}\n", map[string]string{"web": web}, map[string]string{"web": "reg.example/web:new"})
 	if err != nil {
 		t.Fatal(err)
 	}

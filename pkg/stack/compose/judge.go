@@ -28,7 +28,7 @@ const crashes = 3
 // machine does not have it.
 func Judge(s Service, all []Container, wanted string, now time.Time) rollout.Verdict {
 	v := rollout.Verdict{Outcome: rollout.Pending, Phase: rollout.PhaseRollout, Image: s.Image, Expected: rollout.Expected{Image: s.Image}}
-	v.Counts.Desired = int32(min(s.Scale, 1<<20))
+	v.Counts.Desired = int32(min(s.Scale, 1<<20)) //nolint:gosec // bounded
 	same := wanted != ""
 	var waits []string
 	for _, c := range all {
@@ -41,9 +41,9 @@ func Judge(s Service, all []Container, wanted string, now time.Time) rollout.Ver
 			}
 			v.Outcome = rollout.Failed
 			v.Sentence = fmt.Sprintf(format, args...)
-			code := int32(c.ExitCode)
+			code := int32(c.ExitCode) //nolint:gosec // a byte
 			v.Cause = &rollout.Cause{
-				Class: class, Reason: reason, Message: c.Error, Pod: c.Name, Container: s.Name, Restarts: int32(min(c.Restarts, 1<<20)),
+				Class: class, Reason: reason, Message: c.Error, Pod: c.Name, Container: s.Name, Restarts: int32(min(c.Restarts, 1<<20)), //nolint:gosec // bounded
 			}
 			if c.State != "running" && c.State != "created" {
 				v.Cause.ExitCode = &code
@@ -118,7 +118,7 @@ func Fingerprint(s Service) (string, error) {
 	}
 	h := sha256.New()
 	for _, root := range s.Bound {
-		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ const hub = "https://index.docker.io/v1/"
 func Login(user, server, username string, token transport.Secret) (dir string, remove func(), err error) {
 	config := map[string]any{}
 	if raw, err := os.ReadFile(filepath.Join(user, "config.json")); err == nil { //nolint:gosec // docker's own
-		_ = json.Unmarshal(raw, &config) //nolint:errcheck // docker warns of a file it cannot read, and goes on
+		_ = json.Unmarshal(raw, &config)
 	}
 	merge(config, server, username, token)
 	raw, err := json.Marshal(config)
@@ -30,7 +30,7 @@ func Login(user, server, username string, token transport.Secret) (dir string, r
 	if err != nil {
 		return "", nil, err
 	}
-	remove = func() { _ = os.RemoveAll(dir) } //nolint:errcheck // nothing else can be done
+	remove = func() { _ = os.RemoveAll(dir) }
 	for _, name := range []string{"contexts", "cli-plugins", "tls"} {
 		if _, err := os.Stat(filepath.Join(user, name)); err != nil {
 			continue

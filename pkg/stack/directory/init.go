@@ -474,7 +474,7 @@ func leaves(data []byte) []leaf {
 			return
 		}
 		value := ""
-		if n = resolve(n); n != nil && !(n.Kind == yaml.MappingNode && len(n.Content) == 0) {
+		if n = resolve(n); n != nil && (n.Kind != yaml.MappingNode || len(n.Content) > 0) {
 			var v any
 			if n.Decode(&v) == nil && v != nil {
 				value = fmt.Sprintf("%T %v", v, v)

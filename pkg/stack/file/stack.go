@@ -2,6 +2,7 @@ package file
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -79,11 +80,9 @@ func (s *Stack) fresh(r *reader, v value, name string, others []string) bool {
 		r.fail(v, "must be letters, digits, _ . and -, not %s", quoted(name))
 		return false
 	}
-	for _, o := range others {
-		if o == name {
-			r.fail(v, "names %s a second time", name)
-			return false
-		}
+	if slices.Contains(others, name) {
+		r.fail(v, "names %s a second time", name)
+		return false
 	}
 	return true
 }

@@ -24,7 +24,7 @@ import (
 )
 
 //go:embed all:shim
-var shim embed.FS //nolint:gochecknoglobals // files that are compiled in
+var shim embed.FS
 
 // The events.
 const (

@@ -1,11 +1,10 @@
 package render
 
 import (
+	compose "github.com/compose-spec/compose-go/v2/types"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"homelab/pkg/stack/file"
-
-	compose "github.com/compose-spec/compose-go/v2/types"
 )
 
 // Options are what a command line adds to the files.

@@ -1,6 +1,8 @@
 package secret
 
 import (
+	"maps"
+
 	"homelab/pkg/fault"
 	"homelab/pkg/stack/file"
 	"homelab/pkg/transport"
@@ -38,9 +40,7 @@ func TokenSource(r *file.Registry) string {
 // of them, and whether one was made.
 func Fresh(d *file.Directory, src Source, have map[string]string) (all map[string]string, made bool, err error) {
 	all = map[string]string{}
-	for name, v := range have {
-		all[name] = v
-	}
+	maps.Copy(all, have)
 	for _, g := range d.Spec.Generated {
 		if _, there := all[g.Name]; there {
 			continue
