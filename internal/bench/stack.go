@@ -78,7 +78,7 @@ func newEstate(ctx context.Context, b *bench, pods int) (*estate, error) {
 			return nil, err
 		}
 	}
-	_, err = e.run(ctx, b, 0, "deploy", "create", "--spec-file", filepath.Join(e.repo, "spec.yml"), "--deployment-dir", e.dir)
+	_, err = e.run(ctx, b, "deploy", "create", "--spec-file", filepath.Join(e.repo, "spec.yml"), "--deployment-dir", e.dir)
 	return e, err
 }
 
@@ -141,12 +141,12 @@ func composeFile(p int) string {
 	return b.String()
 }
 
-// run runs the program and wants an exit code.
-func (e *estate) run(ctx context.Context, b *bench, code int, args ...string) (*process, error) {
+// run runs the program, which has to end well.
+func (e *estate) run(ctx context.Context, b *bench, args ...string) (*process, error) {
 	cmd := exec.CommandContext(ctx, b.program("homelab"), args...)
 	cmd.Dir, cmd.Env = e.home, e.env
 	p, err := finish(ctx, cmd, nil)
-	if err == nil && p.code != code {
+	if err == nil && p.code != 0 {
 		err = fmt.Errorf("homelab %s: exit code %d: %s%s", strings.Join(args, " "), p.code, p.err.String(), p.out.String())
 	}
 	return p, err
@@ -224,7 +224,7 @@ type repeated struct {
 // restarts brings the stack up and restarts it.
 func (e *estate) restarts(ctx context.Context, b *bench) (repeated, error) {
 	var out repeated
-	first, err := e.run(ctx, b, 0, "deployment", "start", "--dir", e.dir, "--json", "--timeout", "2m")
+	first, err := e.run(ctx, b, "deployment", "start", "--dir", e.dir, "--json", "--timeout", "2m")
 	if err != nil {
 		return out, err
 	}
@@ -232,7 +232,7 @@ func (e *estate) restarts(ctx context.Context, b *bench) (repeated, error) {
 	for i := range pick(b, 8, 30) + 1 {
 		e.sim.Forget()
 		began := time.Now()
-		p, err := e.run(ctx, b, 0, "deployment", "restart", "--dir", e.dir, "--json", "--timeout", "1m")
+		p, err := e.run(ctx, b, "deployment", "restart", "--dir", e.dir, "--json", "--timeout", "1m")
 		if err != nil {
 			return out, err
 		}
@@ -282,7 +282,7 @@ func (e *estate) renders(ctx context.Context, b *bench) ([]row, error) {
 	}
 	for range pick(b, 5, 20) {
 		began := time.Now()
-		p, err := e.run(ctx, b, 0, "deploy", "create", "--spec-file", filepath.Join(e.repo, "spec.yml"), "--deployment-dir", e.dir, "--update", "--dry-run")
+		p, err := e.run(ctx, b, "deploy", "create", "--spec-file", filepath.Join(e.repo, "spec.yml"), "--deployment-dir", e.dir, "--update", "--dry-run")
 		if err != nil {
 			return nil, err
 		}

@@ -170,7 +170,7 @@ func red(ctx context.Context, s *stage) error {
 	if err := s.write("receipt.sh", fmt.Sprintf(receiptFile, "done")); err != nil {
 		return err
 	}
-	if err := s.quietly(ctx, s.dir, "git", "add", "."); err != nil {
+	if err := s.quietly(ctx, s.dir, "add", "."); err != nil {
 		return err
 	}
 	if _, err := s.show(ctx, 0, "git commit -q -m 'A receipt'"); err != nil {
@@ -350,7 +350,7 @@ func (s *stage) otherLands(ctx context.Context) (func() (string, error), error) 
 		{"fetch", "-q", s.bare, "main"}, {"checkout", "-q", "-b", "bob/readme", "FETCH_HEAD"},
 		{"add", "README"}, {"commit", "-q", "-m", "Say what it is"},
 	} {
-		if err := s.quietly(ctx, s.other, "git", args...); err != nil {
+		if err := s.quietly(ctx, s.other, args...); err != nil {
 			return nil, err
 		}
 	}

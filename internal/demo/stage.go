@@ -102,7 +102,7 @@ func (s *stage) setUpClones(ctx context.Context, t *rig.T, site *rig.Site) error
 		{"-C", s.other, "remote", "add", "origin", remote},
 		{"-C", s.other, "config", "user.name", "Bob"},
 	} {
-		if err := s.quietly(ctx, site.Home, "git", args...); err != nil {
+		if err := s.quietly(ctx, site.Home, args...); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func (s *stage) setUpClones(ctx context.Context, t *rig.T, site *rig.Site) error
 		}
 	}
 	for _, args := range [][]string{{"add", "."}, {"commit", "-q", "-m", "Prices"}, {"push", "-q", "-u", "origin", "main"}} {
-		if err := s.quietly(ctx, s.home, "git", args...); err != nil {
+		if err := s.quietly(ctx, s.home, args...); err != nil {
 			return err
 		}
 	}
@@ -256,15 +256,15 @@ func (s *stage) show(ctx context.Context, want int, line string) (string, error)
 	return seen.String(), nil
 }
 
-// quietly runs a command nobody needs to see.
-func (s *stage) quietly(ctx context.Context, dir, name string, args ...string) error {
+// quietly runs git where nobody needs to see it.
+func (s *stage) quietly(ctx context.Context, dir string, args ...string) error {
 	var out bytes.Buffer
-	code, err := s.run(ctx, dir, &out, name, args...)
+	code, err := s.run(ctx, dir, &out, "git", args...)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(out.String()))
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+		return fmt.Errorf("git %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
 }
