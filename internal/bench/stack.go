@@ -141,7 +141,7 @@ func composeFile(p int) string {
 	return b.String()
 }
 
-// run runs the program and wants an exit code.
+// run runs the program, which has to end well.
 func (e *estate) run(ctx context.Context, b *bench, args ...string) (*process, error) {
 	cmd := exec.CommandContext(ctx, b.program("homelab"), args...)
 	cmd.Dir, cmd.Env = e.home, e.env

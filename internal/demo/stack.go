@@ -91,7 +91,7 @@ func stacked(ctx context.Context, s *stage) error {
 	s.dir = there
 	s.cluster.Expect(deployment, slowly())
 	s.prompt("cd ../ops && git pull -q")
-	if err := s.quietly(ctx, s.dir, "git", "pull", "-q"); err != nil {
+	if err := s.quietly(ctx, s.dir, "pull", "-q"); err != nil {
 		return err
 	}
 	var head bytes.Buffer
@@ -142,7 +142,7 @@ func (s *stage) toDeploy(ctx context.Context) error {
 	s.say("The repository holds a stack, and whoever deploys has a clone of it:")
 	s.prompt("cat compose/docker-compose-web.yml")
 	s.say(strings.TrimRight(composeFile, "\n"))
-	return s.quietly(ctx, home, "git", "clone", "-q", s.bare, s.dir)
+	return s.quietly(ctx, home, "clone", "-q", s.bare, s.dir)
 }
 
 // slowly lets pods take a moment, so that there is something to see.

@@ -256,7 +256,7 @@ func (s *stage) show(ctx context.Context, want int, line string) (string, error)
 	return seen.String(), nil
 }
 
-// quietly runs a git command nobody needs to see.
+// quietly runs git where nobody needs to see it.
 func (s *stage) quietly(ctx context.Context, dir string, args ...string) error {
 	var out bytes.Buffer
 	code, err := s.run(ctx, dir, &out, "git", args...)

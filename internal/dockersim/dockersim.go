@@ -6,6 +6,7 @@
 package dockersim
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -139,10 +140,15 @@ func (e *Engine) change(f func(*state)) error {
 		s.Images = map[string]string{}
 	}
 	f(&s)
-	if b, err = json.MarshalIndent(s, "", " "); err != nil {
+	now, err := json.MarshalIndent(s, "", " ")
+	if err != nil || bytes.Equal(now, b) {
 		return err
 	}
-	return os.WriteFile(path, b, 0o600)
+	// Whoever called may kill this process at any moment.
+	if err := os.WriteFile(path+".new", now, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // Main is the program docker.
@@ -309,6 +315,9 @@ func (c *call) image() {
 // portFormat is how kind asks where a node's API server is.
 var portFormat = regexp.MustCompile(`NetworkSettings.Ports`)
 
+// serverLine finds the API server in a kubeconfig, JSON or YAML.
+var serverLine = regexp.MustCompile(`server"?:\s*"?(https?://[^\s",}]+)`)
+
 func (c *call) inspect(line string) {
 	switch {
 	case c.s.Blind:
@@ -316,14 +325,12 @@ func (c *call) inspect(line string) {
 	case strings.Contains(line, "desktop.docker.io"):
 		c.say("")
 	case portFormat.MatchString(line):
-		var config struct {
-			Clusters []struct{ Cluster struct{ Server string } }
-		}
-		if err := json.Unmarshal([]byte(c.s.Kube), &config); err != nil || len(config.Clusters) == 0 {
-			c.fail("the nodes have no API server: %v", err)
+		m := serverLine.FindStringSubmatch(c.s.Kube)
+		if m == nil {
+			c.fail("the nodes have no API server")
 			return
 		}
-		u, err := url.Parse(config.Clusters[0].Cluster.Server)
+		u, err := url.Parse(m[1])
 		if err != nil {
 			c.fail("%v", err)
 			return

@@ -51,8 +51,8 @@ func (s *Sim) AppendLog(ns, pod, container, text string) {
 	l.wake()
 }
 
-// endLog ends the run of a container, so that its log is the previous one's.
-func (s *Sim) endLog(ns, pod, container string) {
+// EndLog ends the run of a container, so that its log is the previous one's.
+func (s *Sim) EndLog(ns, pod, container string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.logs[logKey(ns, pod, container, false)]

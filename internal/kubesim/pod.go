@@ -294,7 +294,7 @@ func (k *kubelet) exit(p Object, began string) {
 	if code == 137 {
 		ended["terminated"].(Object)["reason"] = "OOMKilled"
 	}
-	k.s.endLog(k.l.Namespace, k.name, k.l.Container)
+	k.s.EndLog(k.l.Namespace, k.name, k.l.Container)
 	k.write(p, "Running", ended, false)
 	k.last = ended
 	back := pace

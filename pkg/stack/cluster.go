@@ -140,5 +140,8 @@ func told(what string, err error) error {
 	case kube.IsTransient(err):
 		return fault.New(fault.Unreachable, what, "").Because(strings.TrimSpace(err.Error())).From(err)
 	}
+	if _, ok := errors.AsType[*kube.StatusError](err); ok && what != "" {
+		return fault.New(fault.Failed, what, "").Because(strings.TrimSpace(err.Error())).From(err)
+	}
 	return err
 }

@@ -509,6 +509,11 @@ func (r *run) composeWrite(ctx context.Context) error {
 			return err
 		}
 	}
+	if failed == nil {
+		if err := r.startHooks(ctx); err != nil {
+			return err
+		}
+	}
 	if r.o.NoWait {
 		if failed != nil {
 			return failed

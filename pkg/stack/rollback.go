@@ -28,6 +28,9 @@ func (w *World) Rollback(ctx context.Context, o Options, number int) (*Outcome, 
 	}
 	r.d = d
 	r.identify()
+	if r.composed() {
+		return r.out, fault.Usagef("", "rollback is not supported with deploy-to: compose").Because("no revisions are recorded of it")
+	}
 	if _, err := revisionOf(r, number); err != nil {
 		return r.out, err // before anything is waited for
 	}

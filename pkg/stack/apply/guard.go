@@ -34,6 +34,7 @@ func Guard(live *Live, d Desired, s Scope) ([]Conflict, []file.Notice) {
 	}
 	shared, more := guardShared(live, d, s)
 	conflicts, notices = append(conflicts, shared...), append(notices, more...)
+	conflicts = append(conflicts, guardTaken(live, d, s)...)
 	for _, want := range d.Objects {
 		r := s.ref(want)
 		have := live.Objects[r]
@@ -246,12 +247,15 @@ func guardShared(live *Live, d Desired, s Scope) (conflicts []Conflict, notices 
 	return conflicts, notices
 }
 
-// foreign says that a PersistentVolume is somebody else's.
+// foreign says that a PersistentVolume is somebody else's. One of this namespace
+// is too when its label names another deployment: after an edit of the id the
+// pods of the old one still run.
 func foreign(v *unstructured.Unstructured, s Scope) bool {
-	if ns := text(v, "spec", "claimRef", "namespace"); ns != "" {
+	app := v.GetLabels()[LabelApp]
+	if ns := text(v, "spec", "claimRef", "namespace"); ns != "" && (ns != s.Namespace || app == "") {
 		return ns != s.Namespace
 	}
-	return v.GetLabels()[LabelApp] != s.ID
+	return app != s.ID
 }
 
 func belongs(v *unstructured.Unstructured) string {
