@@ -115,7 +115,7 @@ func TestStackRefusesBeforeAnythingChanges(t *testing.T) {
 	s.push("config/kiosk/app.conf", "two", "three")
 	s.refused("conflict", []string{"repo"}, restart...)
 	s.must("up", append(restart, "--no-pull")...)
-	s.git("repo", "remote", "set-url", "origin", s.path("nowhere"))
+	s.git("repo", "remote", "set-url", "origin", "http://127.0.0.1:1/nowhere.git")
 	s.refused("unreachable", nil, restart...)
 }
 

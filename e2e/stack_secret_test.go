@@ -117,7 +117,7 @@ secrets:
 	// The canaries are in Secrets, and the one of a file where it is written
 	// for its owner alone.
 	said = append(said, s.read("argv"))
-	if environ := s.read("environ"); strings.Contains(environ, "MAIL=") {
+	if environ := s.read("environ"); strings.Contains("\n"+environ, "\nMAIL=") {
 		t.Error("git got a secret it does not need")
 	}
 	for _, c := range []canary{pull, env, later, credential, canary(key)} {

@@ -176,7 +176,7 @@ func headOf(object []byte) (head, error) {
 }
 
 func (a *attempt) oneResult() error {
-	aside := slices.Contains([]string{"deployment ps", "deployment logs", "deployment exec"}, a.path())
+	aside := slices.Contains([]string{"deployment ps", "deployment logs", "deployment exec", "deployment port"}, a.path())
 	switch {
 	case aside && !a.has("--json") && !a.has("--jsonl"):
 		return a.oneAside()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"homelab/internal/composesim"
 	"homelab/internal/dockersim"
 	"homelab/internal/tlstest"
 	"homelab/verbs/legacy"
@@ -24,7 +25,7 @@ import (
 const scriptsAtOnce = "16"
 
 func TestMain(m *testing.M) {
-	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main, "dockersim": dockersim.Main})
+	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main, "dockersim": dockersim.Main, "composesim": composesim.Main})
 }
 
 // suite prepares what all scripts share.

@@ -13,6 +13,7 @@ import (
 	"homelab/pkg/stack/apply"
 	"homelab/pkg/stack/directory"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/kind"
 	"homelab/pkg/stack/render"
 	"homelab/pkg/stack/secret"
 )
@@ -66,6 +67,12 @@ func (w *World) open(o Options) (*run, error) {
 	}
 	r.d, r.told = d, notices
 	r.identify()
+	if r.o.Mode != kind.Auto && d.Spec.Target != file.Kind {
+		r.notices([]file.Notice{{
+			Code: "no-cluster-to-manage", Level: file.Info, File: d.Spec.File, Key: "deploy-to",
+			Message: "clusters are managed for deploy-to: k8s-kind only; the flag changes nothing here",
+		}})
+	}
 	if r.rules, err = r.render(render.Facts{}); err != nil {
 		return r, err
 	}

@@ -41,6 +41,7 @@ func load(d *file.Directory, onDisk func(string) string) ([]pod, *collector) {
 	c := &collector{}
 	l := newLoader(c, d.Env, d.Deployment.Rules)
 	l.onDisk = onDisk
+	l.hidden = hidden(d)
 	return l.files(d.Pods, d.Jobs), c
 }
 
@@ -54,6 +55,8 @@ type composeLoader struct {
 
 	onDisk func(string) string // where a path of the directory lies; nil: there
 	plain  *regexp.Regexp      // a variable, without what may stand for it
+	named  *regexp.Regexp      // a variable, with it
+	hidden map[string]string   // variables that only Secrets hold, and which Secret
 }
 
 // files loads pod and job files, several at a time: most of a render's time is
@@ -124,7 +127,7 @@ func newLoader(c *collector, env []file.EnvVar, rules file.Rules) *composeLoader
 		m[v.Name] = v.Value
 	}
 	return &composeLoader{
-		c: c, env: m, rules: rules, bases: map[string]*yaml.Node{},
+		c: c, env: m, rules: rules, bases: map[string]*yaml.Node{}, named: namedVariable(),
 		plain: regexp.MustCompile(`\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`),
 	}
 }
@@ -158,6 +161,7 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 			l.words(node)
 		}
 		asWritten(node)
+		l.hide(node)
 		if l.look {
 			without(node, "ports")
 		}

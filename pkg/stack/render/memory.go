@@ -53,7 +53,8 @@ func keyOf(d *file.Directory, stage string) (key [sha256.Size]byte, ok bool) {
 		Rules      file.Rules
 		Stage      string
 		Env        []file.EnvVar
+		Hidden     map[string]string
 		Pods, Jobs []file.Source
-	}{d.Deployment.Rules, stage, d.Env, d.Pods, d.Jobs})
+	}{d.Deployment.Rules, stage, d.Env, hidden(d), d.Pods, d.Jobs})
 	return sha256.Sum256(raw), err == nil
 }
