@@ -237,7 +237,7 @@ func (d *deployer) tryStop(o apply.DeleteOptions) (*apply.Plan, error) {
 	if err := apply.Refusal(conflicts); err != nil {
 		return p, err
 	}
-	ctx, cancel := context.WithTimeoutCause(d.t.Context(), 30*time.Second, fault.ErrTimeUp)
+	ctx, cancel := context.WithTimeoutCause(d.t.Context(), 90*time.Second, fault.ErrTimeUp)
 	defer cancel()
 	return p, apply.Delete(ctx, d.c, p, apply.Options{})
 }
