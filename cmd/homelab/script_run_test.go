@@ -44,7 +44,7 @@ type attempt struct {
 	ended    time.Time
 }
 
-const usually = 12 * time.Second // what a run may take unless a script says otherwise
+const usually = 30 * time.Second // what a run may take unless a script says otherwise
 
 // parseAttempt reads [within DUR] [during FILE] [signal INT|TERM after TEXT]
 // [onpty WxH] COMMAND...
