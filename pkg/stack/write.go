@@ -27,6 +27,11 @@ func (r *run) write(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	if !waited {
+		if waited, err = r.overtaken(held); err != nil {
+			return err
+		}
+	}
 	if waited {
 		// Somebody else has written meanwhile: what is live is another thing now.
 		if err := r.read(held); err != nil {

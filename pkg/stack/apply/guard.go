@@ -248,14 +248,17 @@ func guardShared(live *Live, d Desired, s Scope) (conflicts []Conflict, notices 
 }
 
 // foreign says that a PersistentVolume is somebody else's. One of this namespace
-// is too when its label names another deployment: after an edit of the id the
-// pods of the old one still run.
+// is too while it is claimed and its label names another deployment: after an
+// edit of the id the pods of the old one still run. Released, it is left over.
 func foreign(v *unstructured.Unstructured, s Scope) bool {
-	app := v.GetLabels()[LabelApp]
-	if ns := text(v, "spec", "claimRef", "namespace"); ns != "" && (ns != s.Namespace || app == "") {
-		return ns != s.Namespace
+	app, ns := v.GetLabels()[LabelApp], text(v, "spec", "claimRef", "namespace")
+	switch {
+	case ns == "":
+		return app != s.ID
+	case ns != s.Namespace:
+		return true
 	}
-	return app != s.ID
+	return app != "" && app != s.ID && text(v, "status", "phase") != "Released"
 }
 
 func belongs(v *unstructured.Unstructured) string {

@@ -174,6 +174,10 @@ func TestGuard(t *testing.T) {
 			name: "the same directory's under an earlier id", live: []string{mine, pv("acme-0-data", "/mnt/data", "acme-0", "laconic-acme/acme-0-data/u")}, want: data,
 			conflicts: []string{"volume-shared"}, says: "deployment acme-0 in namespace laconic-acme",
 		},
+		{
+			name: "what an earlier deployment left in the namespace", want: data,
+			live: []string{mine, strings.Replace(pv("acme-0-data", "/mnt/data", "acme-0", "laconic-acme/acme-0-data/u"), `"spec"`, `"status": {"phase": "Released"}, "spec"`, 1)},
+		},
 		{name: "a nameless one of this namespace", live: []string{mine, pv("x", "/mnt/data", "", "laconic-acme/x/u")}, want: data},
 		{name: "somebody's service", live: []string{mine, called("Service", `"owner": "alice"`)}, want: []string{called("Service", "")}, conflicts: []string{"object-taken"}, says: "Service db"},
 		{name: "another deployment's service", live: []string{mine, called("Service", `"app": "acme-0"`)}, want: []string{called("Service", "")}, conflicts: []string{"object-taken"}, says: "belongs to acme-0"},
