@@ -108,7 +108,7 @@ func fail(format string, args ...any) int {
 	return 1
 }
 
-func print(v any) {
+func show(v any) {
 	raw, _ := json.Marshal(v)
 	_, _ = fmt.Println(string(raw))
 }
@@ -127,7 +127,7 @@ func (s *sim) call(args []string) int {
 		if !ok {
 			return fail("Error response from daemon: get %s: no such volume", args[2])
 		}
-		print([]any{map[string]any{"Name": args[2], "Driver": "local", "Options": opts}})
+		show([]any{map[string]any{"Name": args[2], "Driver": "local", "Options": opts}})
 		return 0
 	case "volume ls":
 		for name, p := range s.Projects {
@@ -174,7 +174,7 @@ func (s *sim) inspect(ids []string) int {
 			}},
 		})
 	}
-	print(out)
+	show(out)
 	return 0
 }
 
@@ -238,7 +238,7 @@ func (s *sim) compose(args []string) int {
 	case "ps":
 		for _, c := range s.Containers {
 			if c.Project == o.project {
-				print(map[string]any{"ID": c.ID, "Service": c.Service, "Publishers": c.Ports})
+				show(map[string]any{"ID": c.ID, "Service": c.Service, "Publishers": c.Ports})
 			}
 		}
 		return 0
@@ -293,7 +293,7 @@ func (s *sim) pull(ref string) error {
 		err = json.Unmarshal(raw, &config)
 	}
 	if err != nil || !there || config.Auths[host].Auth == "" {
-		return fmt.Errorf("Error response from daemon: pull access denied for %s, repository does not exist or may require 'docker login'", ref)
+		return fmt.Errorf("Error response from daemon: pull access denied for %s, repository does not exist or may require 'docker login'", ref) //nolint:staticcheck // docker's own words
 	}
 	s.images[ref] = id
 	f, err := os.OpenFile(s.path("images"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)

@@ -112,14 +112,14 @@ func (r *run) once(job *unstructured.Unstructured, env map[string]string) *unstr
 	unstructured.RemoveNestedField(job.Object, "spec", "suspend")
 	for _, list := range []string{"initContainers", "containers"} {
 		at := []string{"spec", "template", "spec", list}
-		containers, _, _ := unstructured.NestedSlice(job.Object, at...) //nolint:errcheck // of our own making
+		containers, _, _ := unstructured.NestedSlice(job.Object, at...)
 		for _, c := range containers {
 			if m, ok := c.(map[string]any); ok && len(env) > 0 {
 				m["env"] = overridden(m["env"], env)
 			}
 		}
 		if len(containers) > 0 {
-			_ = unstructured.SetNestedSlice(job.Object, containers, at...) //nolint:errcheck // of our own making
+			_ = unstructured.SetNestedSlice(job.Object, containers, at...)
 		}
 	}
 	return job

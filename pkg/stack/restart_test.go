@@ -55,3 +55,13 @@ func TestMovedRefusesAnotherDeployment(t *testing.T) {
 		})
 	}
 }
+
+func TestAcceptedVolumesAreKnown(t *testing.T) {
+	d := &file.Directory{Spec: &file.Spec{Volumes: []file.Volume{{Name: "data"}}}}
+	if err := known(d, []string{"data"}); err != nil {
+		t.Error(err)
+	}
+	if err := known(d, []string{"data", "dat"}); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "--accept-volume dat") {
+		t.Errorf("a slip: %v", err)
+	}
+}

@@ -76,6 +76,9 @@ func (w *World) open(o Options) (*run, error) {
 	if r.rules, err = r.render(render.Facts{}); err != nil {
 		return r, err
 	}
+	if err := known(d, o.AcceptVolumes); err != nil {
+		return r, err
+	}
 	all := slices.Concat(notices, r.rules.Notices)
 	if o.Strict {
 		if err := strict(all); err != nil {
@@ -85,6 +88,28 @@ func (w *World) open(o Options) (*run, error) {
 	}
 	r.notices(all)
 	return r, nil
+}
+
+// known refuses --accept-volume for what is no volume of the spec: a slip there
+// would look like consent that was not used.
+func known(d *file.Directory, accepted []string) error {
+	var names []string
+	for _, v := range d.Spec.Volumes {
+		names = append(names, v.Name)
+	}
+	for _, a := range accepted {
+		if !slices.Contains(names, a) {
+			return fault.Usagef("", "--accept-volume %s: the spec has no such volume", a).Because("it has " + orNone(names))
+		}
+	}
+	return nil
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }
 
 // identify says which deployment the outcome is about.

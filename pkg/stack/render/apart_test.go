@@ -12,10 +12,16 @@ func TestVolumesApart(t *testing.T) {
 	for _, tc := range []struct {
 		path, says string
 	}{
-		{"./data/x", ""}, {"./mine", ""}, {"./composed", ""},
-		{"./config/demo", "lies in config"}, {"./compose", "lies in compose"}, {"./.homelab/stage", "lies in .homelab"},
+		{"./data/x", ""},
+		{"./mine", ""},
+		{"./composed", ""},
+		{"./config/demo", "lies in config"},
+		{"./compose", "lies in compose"},
+		{"./.homelab/stage", "lies in .homelab"},
 		{"./data/../config.env", "lies in config.env"},
-		{"@", "holds the deployment directory"}, {"@/hooks", "lies in hooks"}, {"/", "holds the deployment directory"},
+		{"@", "holds the deployment directory"},
+		{"@/hooks", "lies in hooks"},
+		{"/", "holds the deployment directory"},
 	} {
 		for _, rules := range []file.Rules{file.V1, file.V2} {
 			d := unpack(t, archive(
