@@ -91,7 +91,6 @@ func libraries() map[string][]string {
 		"golang.org/x/net/http2":                 {"pkg/transport"},
 		"golang.org/x/net/http/httpproxy":        {"pkg/config"},
 		"github.com/google/go-containerregistry": {"pkg/registry", "pkg/rollout", "pkg/stack", "pkg/artifact"},
-		"github.com/mattn/go-shellwords":         {"pkg/stack/render"},
 		"sigs.k8s.io/kind":                       {"pkg/stack/kind"},
 		"golang.org/x/sync":                      {"cmd", "pkg"},
 		"github.com/google/go-cmp":               nil,
