@@ -302,13 +302,49 @@ func str(v any) string { s, _ := v.(string); return s }
 
 func num(v any) int { f, _ := v.(float64); return int(f) }
 
-// clone copies o through JSON, so that numbers are what JSON makes of them.
+// clone copies o as a trip through JSON would: every number becomes what JSON
+// makes of it. Only values of other types really make the trip.
 func clone(o Object) Object {
-	b, err := json.Marshal(o)
+	if o == nil {
+		return nil
+	}
+	c := make(Object, len(o))
+	for k, v := range o {
+		c[k] = copied(v)
+	}
+	return c
+}
+
+func copied(v any) any {
+	switch v := v.(type) {
+	case nil, string, bool, float64:
+		return v
+	case int:
+		return float64(v)
+	case int32:
+		return float64(v)
+	case int64:
+		return float64(v)
+	case Object:
+		if v == nil {
+			return nil
+		}
+		return clone(v)
+	case []any:
+		if v == nil {
+			return nil
+		}
+		c := make([]any, len(v))
+		for i, e := range v {
+			c[i] = copied(e)
+		}
+		return c
+	}
+	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
 	}
-	var c Object
+	var c any
 	if err := json.Unmarshal(b, &c); err != nil {
 		panic(err)
 	}
