@@ -205,6 +205,8 @@ func steady(key string, v any) any {
 		if _, err := time.Parse(time.RFC3339, v); err == nil {
 			return "TIME"
 		}
+		// How long something is so already is told only from a second on.
+		v = regexp.MustCompile(` for \d+m?\d*s\b`).ReplaceAllString(v, "")
 		v = regexp.MustCompile(`\b\d+m?\d*s\b`).ReplaceAllString(v, "DURATION")
 		return regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(v, "ADDRESS")
 	}
