@@ -45,7 +45,7 @@ func (l layer) String() string {
 // packages is the layer of every package below pkg.
 func packages() map[string]layer {
 	return map[string]layer{
-		"config": leaf, "fault": leaf, "poll": leaf, "transport": leaf, "ui": leaf,
+		"config": leaf, "fault": leaf, "flock": leaf, "poll": leaf, "transport": leaf, "ui": leaf,
 		"woodpecker": client, "vault": client, "kube": client, "git": client, "forge": client, "registry": client,
 		"pipeline": workflow, "rollout": workflow, "landing": workflow, "stack": workflow, "artifact": workflow,
 	}
@@ -56,6 +56,7 @@ func packages() map[string]layer {
 func sideways() map[string][]string {
 	return map[string][]string{
 		"config":    {"fault", "transport"},
+		"flock":     {"poll"},
 		"transport": {"fault", "poll"},
 		"ui":        {"fault", "poll"},
 		"landing":   {"pipeline", "rollout"},

@@ -112,12 +112,12 @@ func (l *lander) remove(ctx context.Context, all []Staging) []Staging {
 func (l *lander) sweep(ctx context.Context) error {
 	records, _ := Records(l.Repo.CommonDir()) // what cannot be read was told already
 	for _, r := range records {
-		if len(r.Stagings) == 0 || r.Remote != l.out.Remote {
-			continue
+		if len(r.Stagings) == 0 || r.Remote != l.out.Remote || UnderWay(l.Repo.CommonDir(), r.ID) {
+			continue // or its branch is being tested
 		}
-		book, err := openJournal(l.Repo.CommonDir(), r.ID)
+		book, err := openJournal(ctx, l.Repo.CommonDir(), r.ID)
 		if err != nil {
-			continue // it is under way, and its branch is being tested
+			continue // it went on in this very moment
 		}
 		if r, err = l.reread(r.ID); err == nil {
 			if r.Stagings = l.remove(ctx, r.Stagings); len(r.Branch) > 0 {

@@ -27,7 +27,7 @@ type integration struct {
 // begin writes the landing down and keeps its objects.
 func (l *lander) begin(ctx context.Context) error {
 	var err error
-	if l.book, err = openJournal(l.Repo.CommonDir(), l.out.ID); err != nil {
+	if l.book, err = openJournal(ctx, l.Repo.CommonDir(), l.out.ID); err != nil {
 		return err
 	}
 	l.rec = Record{

@@ -1,6 +1,7 @@
 package landing
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -11,9 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"homelab/pkg/flock"
 	"homelab/pkg/git"
 )
 
@@ -66,7 +67,7 @@ type Record struct {
 // journal is the file of one landing.
 type journal struct {
 	dir  string
-	held *os.File // its lock, as long as the process lives
+	held *flock.Lock // its lock, as long as the process lives
 }
 
 const (
@@ -87,20 +88,20 @@ func newID(now time.Time) (string, error) {
 
 // openJournal makes the directory of a landing and holds it: another run can
 // tell a landing that is under way from one that was left.
-func openJournal(common, id string) (*journal, error) {
+func openJournal(ctx context.Context, common, id string) (*journal, error) {
 	j := &journal{dir: filepath.Join(landings(common), id)}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(j.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	held, err := flock.Open(filepath.Join(j.dir, "lock"))
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
+	if err := held.Brief(ctx); err != nil {
+		_ = held.Release()
 		return nil, fmt.Errorf("landing %s: %w", id, err)
 	}
-	j.held = f
+	j.held = held
 	return j, nil
 }
 
@@ -143,9 +144,8 @@ func writeWhole(name string, data []byte) error {
 }
 
 func (j *journal) close() {
-	if j != nil && j.held != nil {
-		_ = j.held.Close()
-		j.held = nil
+	if j != nil {
+		_ = j.held.Release() // what the kernel does not take now it takes with the process
 	}
 }
 
@@ -197,12 +197,8 @@ func Unfinished(common, branch string) ([]Record, error) {
 
 // UnderWay says whether a process still works on the landing.
 func UnderWay(common, id string) bool {
-	f, err := os.Open(filepath.Join(landings(common), id, "lock")) //nolint:gosec // the id is one of our own directories
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+	held, err := flock.Held(filepath.Join(landings(common), id, "lock"))
+	return held || err != nil // what cannot be told is not taken from its owner
 }
 
 // expire removes the directories of landings older than keepFor and returns

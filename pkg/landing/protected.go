@@ -377,7 +377,7 @@ func (l *lander) judgeByBase(ctx context.Context, r Record, fresh bool) (bool, e
 func (l *lander) update(ctx context.Context, r Record, pull PullRequest) error {
 	l.out.ID, l.rec = r.ID, r
 	var err error
-	if l.book, err = openJournal(l.Repo.CommonDir(), r.ID); err != nil {
+	if l.book, err = openJournal(ctx, l.Repo.CommonDir(), r.ID); err != nil {
 		return err
 	}
 	if err := l.guard(ctx); err != nil {

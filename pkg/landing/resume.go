@@ -189,7 +189,7 @@ func (l *lander) taken(ctx context.Context, r Record) error {
 // goOn takes over an earlier run's landing after the push.
 func (l *lander) goOn(ctx context.Context, r Record) error {
 	own := l.out.ID
-	book, err := openJournal(l.Repo.CommonDir(), r.ID)
+	book, err := openJournal(ctx, l.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (l *lander) goOn(ctx context.Context, r Record) error {
 func (l *lander) drop(ctx context.Context, r Record) error {
 	r.Stagings = l.remove(ctx, r.Stagings)
 	l.forgetRefs(ctx, r.ID)
-	book, err := openJournal(l.Repo.CommonDir(), r.ID)
+	book, err := openJournal(ctx, l.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (l *lander) drop(ctx context.Context, r Record) error {
 // close marks an earlier landing as done: it is on the base, and new commits
 // take its place.
 func (l *lander) close(ctx context.Context, r Record) error {
-	book, err := openJournal(l.Repo.CommonDir(), r.ID)
+	book, err := openJournal(ctx, l.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
 	}

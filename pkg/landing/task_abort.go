@@ -100,7 +100,7 @@ func (a *aborter) giveUp(ctx context.Context, r Record) error {
 	if UnderWay(a.Repo.CommonDir(), r.ID) {
 		return stop(fault.Held, ui.Command("kill", fmt.Sprint(r.PID)), "process %d is landing %s right now; end that first", r.PID, r.Branch)
 	}
-	book, err := openJournal(a.Repo.CommonDir(), r.ID)
+	book, err := openJournal(ctx, a.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (a *aborter) sweep(ctx context.Context) error {
 		if l.endpoint, err = a.endpoint(ctx, r.Remote); err != nil {
 			return err
 		}
-		book, err := openJournal(a.Repo.CommonDir(), r.ID)
+		book, err := openJournal(ctx, a.Repo.CommonDir(), r.ID)
 		if err != nil {
 			return err
 		}

@@ -254,7 +254,7 @@ func TestCleanForce(t *testing.T) {
 		other = dir
 	}
 	unlanded := func(b *bench, phase Phase) {
-		j, err := openJournal(filepath.Join(b.clone.Dir, ".git"), "20261120T163000Z-0001")
+		j, err := openJournal(t.Context(), filepath.Join(b.clone.Dir, ".git"), "20261120T163000Z-0001")
 		if err != nil {
 			b.t.Fatal(err)
 		}

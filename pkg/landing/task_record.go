@@ -11,12 +11,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"homelab/pkg/fault"
+	"homelab/pkg/flock"
 	"homelab/pkg/git"
-	"homelab/pkg/poll"
 	"homelab/pkg/ui"
 )
 
@@ -149,25 +148,15 @@ func (d *Desk) hold(ctx context.Context) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "tasks.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a record of the clone itself
+	l, err := flock.Open(filepath.Join(dir, "tasks.lock"))
 	if err != nil {
 		return nil, err
 	}
-	err = poll.Until(ctx, poll.Steps(20*time.Millisecond), func(context.Context) (poll.State, error) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return poll.Done, nil
-		case errors.Is(err, syscall.EWOULDBLOCK), errors.Is(err, syscall.EINTR):
-			return poll.NotYet, nil
-		}
-		return poll.NotYet, fmt.Errorf("lock %s: %w", f.Name(), err)
-	})
-	if err != nil {
-		_ = f.Close()
+	if err := l.Wait(ctx, 20*time.Millisecond, func() {}); err != nil {
+		_ = l.Release()
 		return nil, err
 	}
-	return func() { _ = f.Close() }, nil
+	return func() { _ = l.Release() }, nil
 }
 
 // checkTopic refuses what cannot be a directory's and a branch's name at once.

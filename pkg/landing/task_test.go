@@ -446,7 +446,7 @@ func TestStatus(t *testing.T) {
 		{ID: "20261120T163000Z-0003", Phase: Done, Branch: "anna/on-top", Base: "main", Remote: "origin"},
 	}
 	for _, r := range records {
-		j, err := openJournal(filepath.Join(b.clone.Dir, ".git"), r.ID)
+		j, err := openJournal(t.Context(), filepath.Join(b.clone.Dir, ".git"), r.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -601,7 +601,7 @@ func TestCleanRefused(t *testing.T) {
 			w.Write("precious", "x")
 		}, nil, "is no work tree of this clone any more"},
 		{"landing", func(b *bench, _ *gittest.Repo) {
-			j, err := openJournal(filepath.Join(b.clone.Dir, ".git"), "20261120T163000Z-0001")
+			j, err := openJournal(t.Context(), filepath.Join(b.clone.Dir, ".git"), "20261120T163000Z-0001")
 			if err != nil {
 				b.t.Fatal(err)
 			}
@@ -843,7 +843,7 @@ func TestAbort(t *testing.T) {
 			for i := range r.Stagings {
 				r.Stagings[i].Commit = git.Commit(c)
 			}
-			j, err := openJournal(filepath.Join(b.clone.Dir, ".git"), id)
+			j, err := openJournal(t.Context(), filepath.Join(b.clone.Dir, ".git"), id)
 			if err != nil {
 				t.Fatal(err)
 			}

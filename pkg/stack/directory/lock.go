@@ -4,22 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"homelab/pkg/fault"
-	"homelab/pkg/poll"
+	"homelab/pkg/flock"
 	"homelab/pkg/stack/file"
 )
 
 // Held is a directory's lock, held by this process. Release gives it back.
 type Held struct {
-	f *os.File
+	l *flock.Lock
 }
 
 // Holder is who has a lock.
@@ -47,60 +46,46 @@ func Lock(ctx context.Context, dir, verb string, waiting func(Holder)) (*Held, e
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, fault.Usagef("", "%s cannot be locked", dir).Because(reason(err)).From(err)
 	}
-	path := filepath.Join(home, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // our own file
+	l, err := flock.Open(filepath.Join(home, "lock"))
 	if err != nil {
 		return nil, fault.Usagef("", "%s cannot be locked", dir).Because(reason(err)).From(err)
 	}
-	for told := false; ; told = true {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = f.Close()
-			return nil, fault.Usagef("", "%s cannot be locked", dir).Because(err.Error()).From(err)
-		}
-		holder := readHolder(f)
+	var holder Holder
+	told := false
+	err = l.Wait(ctx, lockEvery, func() {
+		holder = readHolder(l.Read())
 		if !told && waiting != nil {
 			waiting(holder)
 		}
-		if err := poll.Sleep(ctx, lockEvery); err != nil {
-			_ = f.Close()
-			if errors.Is(err, fault.ErrTimeUp) || errors.Is(context.Cause(ctx), fault.ErrTimeUp) {
-				return nil, fault.New(fault.Timeout, dir+" is locked by "+holder.String(), "").
-					Because("time is up").From(fault.ErrTimeUp)
-			}
-			return nil, err
-		}
+		told = true
+	})
+	var broken *fs.PathError
+	switch {
+	case err == nil:
+		l.Sign(fmt.Sprintf("%d %s\n", os.Getpid(), verb))
+		return &Held{l: l}, nil
+	case errors.As(err, &broken):
+		err = fault.Usagef("", "%s cannot be locked", dir).Because(reason(err)).From(err)
+	case errors.Is(err, fault.ErrTimeUp) || errors.Is(context.Cause(ctx), fault.ErrTimeUp):
+		err = fault.New(fault.Timeout, dir+" is locked by "+holder.String(), "").
+			Because("time is up").From(fault.ErrTimeUp)
 	}
-	h := &Held{f: f}
-	h.sign(fmt.Sprintf("%d %s\n", os.Getpid(), verb))
-	return h, nil
-}
-
-func (h *Held) sign(text string) {
-	// A lock without a name on it still locks.
-	_ = h.f.Truncate(0)
-	_, _ = h.f.WriteAt([]byte(text), 0)
+	_ = l.Release()
+	return nil, err
 }
 
 // Release gives the lock back. A second call does nothing.
 func (h *Held) Release() {
-	if h == nil || h.f == nil {
+	if h == nil || h.l == nil {
 		return
 	}
-	h.sign("")
-	_ = h.f.Close()
-	h.f = nil
+	h.l.Sign("")
+	_ = h.l.Release() // what the kernel does not take now it takes with the process
+	h.l = nil
 }
 
-func readHolder(f *os.File) Holder {
-	data, err := io.ReadAll(io.NewSectionReader(f, 0, 200))
-	if err != nil {
-		return Holder{}
-	}
-	pid, verb, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
+func readHolder(text string) Holder {
+	pid, verb, _ := strings.Cut(strings.TrimSpace(text), " ")
 	n, err := strconv.Atoi(pid)
 	if err != nil {
 		return Holder{}
