@@ -33,10 +33,16 @@ func main() {
 		dir:     dir,
 		version: version,
 		name:    os.Args[0],
+		outlive: outlive,
 	})
 	stop()
 	os.Exit(code)
 }
+
+// outlive turns the signal for a pipe without a reader into the error of the
+// write. It is caught, not ignored: programs that are started inherit what is
+// ignored, and their own pipes would no longer end them.
+func outlive() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // withSignals returns a context that SIGINT and SIGTERM end, with the signal
 // as its cause: 130 and 143 are told apart by it. A terminal that goes away

@@ -33,6 +33,9 @@ type process struct {
 	dir     string
 	version string
 	name    string // what it was called by; "" is homelab
+	// outlive makes the process go on when nobody reads its output any more: what
+	// a write verb has begun ends in order, whoever looks. nil: nothing to do.
+	outlive func()
 }
 
 // run executes one command line and returns the exit code. Whatever happens,
@@ -152,6 +155,9 @@ in the cluster", and says exactly where it stopped and why.`)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		a.current = c
 		a.ran(c)
+		if info, ok := verb.InfoOf(c); ok && info.Tier == verb.Write && a.outlive != nil {
+			a.outlive()
+		}
 		if _, err := a.flags.Mode(); err != nil {
 			return err
 		}

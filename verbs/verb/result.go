@@ -1,6 +1,9 @@
 package verb
 
 import (
+	"errors"
+	"syscall"
+
 	"homelab/pkg/fault"
 	"homelab/pkg/ui"
 )
@@ -41,7 +44,8 @@ type Exit struct{ Kind fault.Kind } //nolint:errname // it is an error in form o
 func (e *Exit) Error() string { return "exit " + string(e.Kind) }
 
 // Finish prints r, tells e on stderr when there is something to tell, and
-// returns what decides the exit code. Where stdout and stderr are one
+// returns what decides the exit code: the verdict, also when the reader of a
+// pipe has left. Where stdout and stderr are one
 // terminal, the result line says it all and the error is not told twice
 // (ADR 0021).
 func Finish(io *ui.Streams, r ui.Result, kind fault.Kind, e *fault.Error) error {
@@ -49,7 +53,8 @@ func Finish(io *ui.Streams, r ui.Result, kind fault.Kind, e *fault.Error) error 
 	if e != nil && (!io.OutTTY || !io.ErrTTY || io.Settings().Mode != ui.Text) && !repeats(io, r) {
 		defer io.Error(e)
 	}
-	if err := io.Finish(r); err != nil {
+	// A reader that left has only the exit code.
+	if err := io.Finish(r); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fault.New(fault.Bug, "the result could not be printed", "").Because(err.Error()).From(err)
 	}
 	if kind == fault.OK {
