@@ -9,10 +9,11 @@ import (
 )
 
 // discovery answers what general clients such as kubectl ask first: the
-// server's version and what it serves. These requests are open to everybody and
-// not in the record.
-func (s *Sim) discovery(w http.ResponseWriter, path string) bool {
+// server's version and what it serves. These requests are open to everybody but
+// those with a wrong token, and not in the record.
+func (s *Sim) discovery(w http.ResponseWriter, r *http.Request) bool {
 	var answer any
+	path := r.URL.Path
 	switch p := strings.Split(strings.Trim(path, "/"), "/"); {
 	case path == "/version":
 		answer = Object{"major": "1", "minor": "34", "gitVersion": "v1.34.0", "platform": "linux/amd64"}
@@ -36,6 +37,15 @@ func (s *Sim) discovery(w http.ResponseWriter, path string) bool {
 		answer = s.resources(p[1], p[2])
 	default:
 		return false
+	}
+	if token, given := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); given {
+		s.mu.Lock()
+		_, known := s.users[token]
+		s.mu.Unlock()
+		if !known {
+			status(w, http.StatusUnauthorized, "Unauthorized", 0)
+			return true
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer)

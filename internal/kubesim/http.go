@@ -56,7 +56,7 @@ func (s *Sim) Forget() {
 
 // ServeHTTP answers as an API server does.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.discovery(w, r.URL.Path) {
+	if s.discovery(w, r) {
 		return
 	}
 	q := &Request{Time: time.Now(), Method: r.Method, Query: r.URL.Query(), Header: r.Header}

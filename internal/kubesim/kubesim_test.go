@@ -331,6 +331,11 @@ func TestDiscovery(t *testing.T) {
 			}
 			b, err := io.ReadAll(r.Body)
 			r.Body.Close()
+			if wrong, err := (&http.Client{Transport: s.Transport("nobody's")}).Get("https://kubesim.test" + path); err != nil {
+				t.Fatal(err)
+			} else if wrong.Body.Close(); wrong.StatusCode != 401 {
+				t.Errorf("%s with a wrong token: %d", path, wrong.StatusCode)
+			}
 			if err != nil || r.StatusCode != 200 || !strings.Contains(string(b), want) {
 				t.Errorf("%s: %d %s %v", path, r.StatusCode, b, err)
 			}

@@ -122,6 +122,9 @@ func Connect(o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// ErrNone says that no cluster is configured: no kubeconfig, and no pod around.
+var ErrNone = errors.New("no cluster is configured")
+
 // load picks the configuration, and the names of its context and namespace.
 func load(o Options) (cfg *rest.Config, context, namespace string, err error) {
 	rules := clientcmd.ClientConfigLoadingRules{Precedence: o.Kubeconfig}
@@ -154,7 +157,7 @@ func load(o Options) (cfg *rest.Config, context, namespace string, err error) {
 			what += ": no kubeconfig at " + strings.Join(o.Kubeconfig, ", ")
 		}
 		return nil, "", "", fault.Usagef("", "%s", what).
-			Because("name one with --kubeconfig FILE or KUBECONFIG, or run inside the cluster")
+			Because("name one with --kubeconfig FILE or KUBECONFIG, or run inside the cluster").From(ErrNone)
 	case context == "":
 		return nil, "", "", fault.Usagef("kubectl config get-contexts", "the kubeconfig has no current context").
 			Because("choose one with --context: " + contexts(raw))

@@ -85,6 +85,8 @@ func checks() []check {
 		{name: "repository", limit: 12 * time.Second, run: (*patient).repository, needs: []string{"user"}, after: []string{"git"}},
 		{name: "permissions", limit: 10 * time.Second, run: (*patient).permissions, needs: []string{"repository"}},
 		{name: "events", limit: 4 * time.Second, run: (*patient).events, needs: []string{"version"}, after: []string{"permissions"}},
+		{name: "cluster", limit: 10 * time.Second, run: (*patient).cluster, needs: []string{"config"}},
+		{name: "access", limit: 20 * time.Second, run: (*patient).access, needs: []string{"cluster"}},
 	}
 }
 

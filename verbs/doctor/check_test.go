@@ -58,7 +58,7 @@ func TestBarred(t *testing.T) {
 // What can be skipped for each check that fails is exactly what needs it.
 func TestWhatAFailureSkips(t *testing.T) {
 	want := map[string]string{
-		"config":      "server route dns tcp tls version health vault token user repository permissions events",
+		"config":      "server route dns tcp tls version health vault token user repository permissions events cluster access",
 		"git":         "",
 		"server":      "route dns tcp tls version health user repository permissions events",
 		"route":       "dns tcp tls version health user repository permissions events",
@@ -73,6 +73,8 @@ func TestWhatAFailureSkips(t *testing.T) {
 		"repository":  "permissions",
 		"permissions": "",
 		"events":      "",
+		"cluster":     "access",
+		"access":      "",
 	}
 	for _, ill := range checks() {
 		found := map[string]finding{}

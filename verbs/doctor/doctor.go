@@ -16,6 +16,7 @@ import (
 	"homelab/pkg/config"
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
+	"homelab/pkg/kube"
 	"homelab/pkg/transport"
 	"homelab/pkg/ui"
 	"homelab/pkg/woodpecker"
@@ -60,19 +61,24 @@ type Deps struct {
 	Token func(e *config.Effective) (TokenFunc, error)
 	// Vault makes the way to Vault, without a token. Nothing is dialled.
 	Vault func(e *config.Effective) (*Server, error)
+	// Cluster makes the way to the configured cluster, which this verb closes.
+	// Nothing is dialled; kube.ErrNone when none is configured.
+	Cluster func(e *config.Effective, namespace string) (*kube.Cluster, error)
 }
 
 // New returns the verb.
 func New(d Deps) *cobra.Command {
+	namespace := ""
 	c := verb.New(verb.Spec{
 		Use: "doctor", Short: "Check what the other verbs need, and say what is wrong",
 		Long: `Check everything the other verbs need: configuration, the way to the server,
 its certificate and version, the token, the repository and what may be done
-with it, git. Each check ends ok, warn, fail or skipped; a failed one skips only
+with it, git, the cluster. Each check ends ok, warn, fail or skipped; a failed one skips only
 those that need it, and says what to do. Nothing is changed anywhere.`,
 		Example: `  homelab doctor
   homelab doctor --server https://ci.example.lan --dial 10.0.20.203
-  homelab doctor --repo ada/app --json`,
+  homelab doctor --repo ada/app --json
+  homelab doctor --context lab`,
 		Tier: verb.Read, Kind: kind, Args: verb.NoArgs,
 		Codes: []fault.Kind{fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Unreachable, fault.Timeout},
 	}, func(c *cobra.Command, _ []string) error {
@@ -82,16 +88,24 @@ those that need it, and says what to do. Nothing is changed anywhere.`,
 		if err := repoFlag(d.Flags.Repo, c.CommandPath()+" --help"); err != nil {
 			return err
 		}
+		for _, name := range []string{"context", "kubeconfig", "namespace"} {
+			if f := c.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+				return fault.Usagef(c.CommandPath()+" --help", "--%s is empty", name)
+			}
+		}
 		ctx, cancel := verb.Bound(c.Context(), d.Flags.Timeout)
 		defer cancel()
-		return run(ctx, c, d)
+		return run(ctx, c, d, namespace)
 	})
 	d.Flags.Network(c, defaultTimeout)
+	c.Flags().String("context", "", "the kubeconfig's `CONTEXT`")
+	c.Flags().String("kubeconfig", "", "the kubeconfig `FILE`")
+	c.Flags().StringVarP(&namespace, "namespace", "n", "", "the `NAMESPACE` to look for access in; default: the context's")
 	return c
 }
 
-func run(ctx context.Context, c *cobra.Command, d Deps) error {
-	p := &patient{Deps: d, carry: d.Flags.Carried(c)}
+func run(ctx context.Context, c *cobra.Command, d Deps, namespace string) error {
+	p := &patient{Deps: d, namespace: namespace, carry: d.Flags.Carried(c)}
 	defer p.discharge()
 	all := checks()
 	b := newBoard(d.IO, all)

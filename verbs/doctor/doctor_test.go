@@ -516,7 +516,7 @@ func TestInterrupted(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if r.ExitCode != code || r.Verdict != "interrupted" || !strings.Contains(r.Reason, "of 15 had ended") ||
+		if r.ExitCode != code || r.Verdict != "interrupted" || !strings.Contains(r.Reason, "of 17 had ended") ||
 			r.check("version").Detail != "not known: interrupted" || r.check("user").Detail != "not known: interrupted" {
 			t.Errorf("\n%s", r)
 		}

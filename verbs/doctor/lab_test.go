@@ -20,6 +20,7 @@ import (
 	"homelab/internal/woodsim"
 	"homelab/pkg/config"
 	"homelab/pkg/git"
+	"homelab/pkg/kube"
 	"homelab/pkg/transport"
 	"homelab/pkg/ui"
 	"homelab/pkg/vault"
@@ -46,7 +47,9 @@ type lab struct {
 	checkout func(context.Context) (*git.Repo, error)
 	version  func(context.Context) (git.Version, error)
 	tty      bool
-	ctx      func(context.Context) context.Context
+
+	kubeconfig []string
+	ctx        func(context.Context) context.Context
 }
 
 // newLab returns one in which everything is well: a server of the version, a
@@ -106,6 +109,9 @@ func (l *lab) deps(io *ui.Streams, flags *verb.Flags, given func(string) *string
 			}})
 		},
 		Git: l.version, Checkout: l.checkout, Resolve: l.resolve, Server: server,
+		Cluster: func(_ *config.Effective, namespace string) (*kube.Cluster, error) {
+			return kube.Connect(kube.Options{Kubeconfig: l.kubeconfig, Namespace: namespace})
+		},
 		Token: func(e *config.Effective) (TokenFunc, error) {
 			if missing := e.MissingToken(); missing != nil {
 				return nil, missing

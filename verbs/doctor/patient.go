@@ -10,6 +10,7 @@ import (
 
 	"homelab/pkg/config"
 	"homelab/pkg/fault"
+	"homelab/pkg/kube"
 	"homelab/pkg/pipeline"
 	"homelab/pkg/transport"
 	"homelab/pkg/ui"
@@ -20,7 +21,8 @@ import (
 // read by those that wait for it.
 type patient struct {
 	Deps
-	carry []string // flags that a command about the same server must repeat
+	namespace string   // "" is the context's
+	carry     []string // flags that a command about the same server must repeat
 
 	conf   *config.Effective      // config
 	origin transport.Origin       // server
@@ -34,6 +36,7 @@ type patient struct {
 	noGit  bool                   // git: it failed
 	found  *woodpecker.Repo       // repository
 	rights woodpecker.Permissions // permissions
+	kube   *kube.Cluster          // cluster
 }
 
 // discharge closes what was opened.
@@ -42,6 +45,9 @@ func (p *patient) discharge() {
 		if s != nil {
 			s.Close()
 		}
+	}
+	if p.kube != nil {
+		p.kube.Close()
 	}
 }
 
