@@ -36,9 +36,6 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 	}
 	r.d = d
 	r.identify()
-	if err := unswapped(d, o.Dir); err != nil {
-		return r.out, err
-	}
 	origin, err := w.origin(ctx, d, o)
 	if err != nil {
 		return r.out, err
@@ -59,9 +56,6 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		sync.Judge = strict
 	}
 	sync.Guard = func(next *file.Directory, machine render.Machine) error {
-		if err := unswapped(next, o.Dir); err != nil {
-			return err
-		}
 		if err := moved(d, next); err != nil {
 			return err
 		}
@@ -69,6 +63,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		r.identify()
 		r.out.Spec, r.out.Stack = origin.specOrigin(), origin.stackOrigin()
 		if r.rules, err = r.render(render.Facts{}); err != nil {
+			return err
+		}
+		if err := r.unpaged(); err != nil {
 			return err
 		}
 		if !o.Force {
@@ -250,16 +247,6 @@ func (r *run) sync(o origins) directory.Options {
 			return render.Render(d, o, f)
 		},
 	}
-}
-
-// unswapped refuses a spec that asks for a maintenance page: a restart without
-// it would not be the one that was asked for.
-func unswapped(d *file.Directory, dir string) error {
-	if d.Spec.Maintenance == nil {
-		return nil
-	}
-	return fault.Usagef("homelab deployment update --dir "+dir, "%s: maintenance-service: a restart behind a maintenance page is not supported", d.Spec.File).
-		Because("take the key out of the spec, or bring the directory up to date with deploy create --update and apply it with update, which swaps nothing")
 }
 
 // moved refuses a spec that describes another deployment than the one that

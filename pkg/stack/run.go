@@ -44,6 +44,7 @@ type run struct {
 	left      *Left
 
 	compose composed
+	swap    *swap // what the maintenance page has displaced; nil nothing
 
 	journal *directory.Journal
 	cut     bool   // an earlier run was cut off
@@ -263,6 +264,11 @@ func (r *run) settle(ctx context.Context, left directory.Entry) error {
 		r.w.Tell.Line("the creation of the kind cluster " + name + " was cut off: deleting what is there of it")
 		if err := r.w.Engine.Delete(ctx, name); err != nil {
 			return fault.New(fault.Unsafe, "the half-made kind cluster "+name+" is still there", "kind delete cluster --name "+name).Because(err.Error()).From(err)
+		}
+	}
+	if left.Swap != nil {
+		if err := r.settleSwap(ctx, left.Swap); err != nil {
+			return err
 		}
 	}
 	return r.journal.Clear()

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -244,6 +245,9 @@ func (r *run) entry() directory.Entry {
 	}
 	if r.out.Stack.Commit != "" {
 		e.Commits["stack"] = string(r.out.Stack.Commit)
+	}
+	if r.swap != nil {
+		e.Swap, _ = json.Marshal(r.swap) // plain values
 	}
 	if r.plan != nil {
 		for _, list := range [][]apply.Change{r.plan.Create, r.plan.Update, r.plan.Replace, r.plan.Delete} {

@@ -19,7 +19,10 @@ directory to what they say, then its cluster, and wait until the stack is up.
 
 The tracked spec decides: it is never made anew. New files are judged whole
 before one is replaced, and the cluster is asked before anything is written.
-Without a difference nothing is written and nothing restarts.`,
+Without a difference nothing is written and nothing restarts.
+
+With maintenance-service in the spec the Ingress leads to that page while the
+other Deployments are taken down and up; it is pointed back however that ends.`,
 		Example: `  homelab deployment restart --dir shop
   homelab deployment restart --dir shop --spec-file deployment/spec.yml
   homelab deployment restart --dir shop --no-pull --dry-run`,
