@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,9 @@ type RestartOptions struct {
 	StackPath string // "" is the deployment's stack-source
 	SpecFile  string // "" is its spec-source, its stack's deployment/spec.yml, or its own
 	NoPull    bool
+	// ExpectedIP is what new hosts of http-proxy must resolve to; the zero value
+	// is any address.
+	ExpectedIP netip.Addr
 }
 
 // Restart brings the directory to what git says now, and the cluster to what
@@ -81,6 +85,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		w.Tell.Line("[3/4] comparing with the cluster")
 		if err := r.contact(ctx); err != nil {
 			return err
+		if err := r.resolves(ctx, d, next, o.ExpectedIP); err != nil {
+			return err
+		}
 		}
 		controller, err = r.prepare(ctx, false)
 		return err

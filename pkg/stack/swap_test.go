@@ -348,7 +348,9 @@ func TestASwapThatCannotEnd(t *testing.T) {
 func TestWhoGoesDownBehindAPage(t *testing.T) {
 	all := []render.Workload{{Name: "app"}, {Name: "page"}, {Name: "db"}}
 	page := &render.Page{Workload: "page"}
-	change := func(kind, name string) []apply.Change { return []apply.Change{{Ref: apply.Ref{Kind: kind, Name: name}}} }
+	change := func(kind, name string) []apply.Change {
+		return []apply.Change{{Ref: apply.Ref{Kind: kind, Name: name}}}
+	}
 	for _, r := range []struct {
 		name string
 		page *render.Page

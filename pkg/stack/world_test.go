@@ -38,6 +38,8 @@ type machine struct {
 	dead  bool
 	seen  func(*http.Request) // told of every write that came through
 	end   context.CancelCauseFunc
+
+	resolver Resolver
 }
 
 // newMachine writes the files, relative to a fresh directory, and makes
@@ -93,7 +95,7 @@ func (m *machine) world() *World {
 			raw, err := os.ReadFile(p)
 			return raw, 0o600, err
 		}},
-		Files: m.files(), Host: "lab", Redact: func(secret.Result) {}, Tell: m.tale, Now: time.Now,
+		Resolver: m.resolver, Files: m.files(), Host: "lab", Redact: func(secret.Result) {}, Tell: m.tale, Now: time.Now,
 	}
 }
 
@@ -190,7 +192,7 @@ func (t *tale) Notice(n file.Notice) {
 	defer t.mu.Unlock()
 	t.notices = append(t.notices, n)
 }
-func (t *tale) Rollout(string, []string)     {}
+func (t *tale) Rollout(string, []string)      {}
 func (t *tale) Progress(int, rollout.Verdict) {}
 
 func (t *tale) says(part string) bool {
@@ -209,6 +211,5 @@ func (t *tale) noticed(code string) (n int) {
 	}
 	return n
 }
-
 
 func unsafeKind(err error) bool { return fault.KindOf(err) == fault.Unsafe }
