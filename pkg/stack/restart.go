@@ -82,12 +82,12 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 				return err
 			}
 		}
-		w.Tell.Line("[3/4] comparing with the cluster")
-		if err := r.contact(ctx); err != nil {
-			return err
 		if err := r.resolves(ctx, d, next, o.ExpectedIP); err != nil {
 			return err
 		}
+		w.Tell.Line("[3/4] comparing with the cluster")
+		if err := r.contact(ctx); err != nil {
+			return err
 		}
 		controller, err = r.prepare(ctx, false)
 		return err
