@@ -354,7 +354,12 @@ func (r *run) aim(ctx context.Context) error {
 		return told("the cluster cannot be read", err)
 	}
 	conflicts, notices := apply.Guard(r.live, want, r.scope)
-	r.notices(notices)
+	moved, more, err := r.movedPlaces()
+	if err != nil {
+		return err
+	}
+	conflicts = append(conflicts, moved...)
+	r.notices(append(notices, more...))
 	if err := apply.Refusal(conflicts); err != nil {
 		return err
 	}

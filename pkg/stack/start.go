@@ -192,6 +192,14 @@ func (r *run) create(ctx context.Context, name string) error {
 		return fault.New(fault.Usage, "the kind cluster "+name+" cannot be made", "homelab deploy create --help").
 			Because("kind-config.yml cannot be read: " + err.Error()).From(err)
 	}
+	conflicts, notices, err := r.movedPlaces() // the cluster that knew them is gone
+	if err != nil {
+		return err
+	}
+	r.notices(notices)
+	if err := apply.Refusal(conflicts); err != nil {
+		return err
+	}
 	if r.d.Spec.KindMountRoot == "" {
 		r.notices([]file.Notice{{
 			Code: "kind-without-umbrella", Level: file.Warning, File: r.d.Spec.File, Key: "kind-mount-root",
@@ -289,6 +297,9 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	live := liveMounts(nodes)
 	wrong := render.CompareMounts(want, live)
+	if r.d.Deployment.Rules == file.V2 {
+		wrong = append(wrong, render.Shadowed(r.rules.Volumes, want, live)...)
+	}
 	if len(wrong) == 0 {
 		return nil
 	}

@@ -48,6 +48,9 @@ func (r *run) write(ctx context.Context) error {
 	if err := apply.Apply(held, r.c, r.plan, r.steps()); err != nil {
 		return told("the stack is applied in part; a repetition goes on from there", err)
 	}
+	if err := r.keepPlaces(); err != nil {
+		return err
+	}
 	if err := r.behindPage(held, func() error {
 		if err := r.startHooks(held); err != nil || r.o.NoWait {
 			return err

@@ -718,7 +718,7 @@ func (m *maker) compare(recorded map[string]string, retired []string) ([]Change,
 			edited(name, data)
 		}
 		m.out.Plan.Delete = append(m.out.Plan.Delete, name)
-		out = append(out, Change{Path: name, Action: actionRetire, Secret: name == "kubeconfig.yml" || name == "config.env"})
+		out = append(out, Change{Path: name, Action: actionRetire, Secret: name == kubeconfigFile || name == "config.env"})
 	}
 	return out, hashes
 }

@@ -120,7 +120,7 @@ func (t *tree) access() {
 		if err != nil {
 			t.named("kube-config", "kube-config", t.spec.KubeConfig, err)
 		} else {
-			t.put("kubeconfig.yml", node{data: kubeconfig(t.env.Path(t.spec.KubeConfig), data), secret: true}, file.Pos{})
+			t.put(kubeconfigFile, node{data: kubeconfig(t.env.Path(t.spec.KubeConfig), data), secret: true}, file.Pos{})
 		}
 	}
 	for i, p := range t.spec.CAs {
