@@ -72,6 +72,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		if err := r.unpaged(); err != nil {
 			return err
 		}
+		if err := r.judgeScripts(false); err != nil {
+			return err
+		}
 		if !o.Force {
 			if err := r.refused(ctx); err != nil {
 				return err
@@ -100,6 +103,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		return r.out, err
 	}
 	w.Tell.Line("[4/4] applying")
+	if err := r.around(ctx, file.PreStart); err != nil {
+		return r.out, err
+	}
 	if err := r.perform(ctx, controller); err != nil {
 		return r.out, err
 	}

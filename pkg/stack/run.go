@@ -77,6 +77,9 @@ func (w *World) open(o Options) (*run, error) {
 	if r.rules, err = r.render(render.Facts{}); err != nil {
 		return r, err
 	}
+	if err := directory.CheckExchange(d, r.rules); err != nil {
+		return r, err
+	}
 	if err := known(d, o.AcceptVolumes); err != nil {
 		return r, err
 	}

@@ -34,7 +34,13 @@ func (w *World) Start(ctx context.Context, o Options) (*Outcome, error) {
 		return r.out, err
 	}
 	r.notices(notices)
+	if err := r.judgeScripts(true); err != nil {
+		return r.out, err
+	}
 	if err := r.lock(ctx); err != nil {
+		return r.out, err
+	}
+	if err := r.around(ctx, file.PreStart); err != nil {
 		return r.out, err
 	}
 	r.w.Tell.Stage("cluster")

@@ -59,6 +59,12 @@ func (r *run) write(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if r.o.NoWait || r.out.Kind == fault.OK {
+		if err := r.handOver(held); err != nil {
+			r.remember()
+			return err
+		}
+	}
 	if r.o.NoWait {
 		release()
 		err := r.unseen()

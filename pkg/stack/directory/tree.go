@@ -69,6 +69,7 @@ func gather(env file.Env, spec *file.Spec, in *loaded, rules file.Rules, hooks [
 	t.access()
 	t.compose(vars)
 	t.configMaps()
+	t.scripts()
 	for name, from := range hookCopies(hooks) {
 		t.copyFile(from, name, nil, file.Pos{File: from})
 	}
