@@ -104,6 +104,7 @@ func (r *renderer) envFiles(p *pod, s *service) []variable {
 			env[name] = markOpen + name + markClose
 		}
 		plain := plainly(string(raw))
+		maps.DeleteFunc(plain, func(name string, _ int) bool { return assigned(raw, name) < len(raw) }) // the file knows it
 		var unset []string
 		lookup := func(name string) (string, bool) {
 			v, ok := env[name]

@@ -73,3 +73,26 @@ services:
 		t.Error(diff)
 	}
 }
+
+// TestEnvFileWords: what an env file says of its own variables and of what
+// stands for others holds; what nobody set is told, by its line.
+func TestEnvFileWords(t *testing.T) {
+	r, spec := podSpec(t, file.V2, Options{},
+		"spec.yml", "stack: demo\ndeploy-to: k8s-kind\n",
+		"config.env", "",
+		"config/demo/e.env", "A=${SOME:-here}\nB=${A}${NONE}\nC='${RAW}'\nD=${EMPTY-d}${EMPTY}\n",
+		"compose/docker-compose-main.yml", "services:\n  web:\n    image: web\n    env_file: ../config/demo/e.env\n")
+	is := func(name, value string) any { return map[string]any{"name": name, "value": value} }
+	if diff := cmp.Diff(any([]any{is("A", "here"), is("B", "here"), is("C", "${RAW}"), is("D", "d")}), at(spec, "containers", 0, "env")); diff != "" {
+		t.Error(diff)
+	}
+	var told []string
+	for _, n := range r.Notices {
+		if n.Code == "variable-unset" {
+			told = append(told, fmt.Sprintf("%s:%d", n.Key, n.Line))
+		}
+	}
+	if diff := cmp.Diff([]string{"NONE:2"}, told); diff != "" {
+		t.Error(diff)
+	}
+}
