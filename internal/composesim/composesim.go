@@ -8,7 +8,8 @@
 // "broken" is what every call fails with, "images" lists REF ID, "registry"
 // lists REF ID that can be pulled with a login; "calls" has the command lines,
 // and what they saw of variables that they should not; "files" has what the
-// containers have, below the service's name, where exec runs the real thing.
+// containers have, below the service's name, where exec runs the real thing;
+// "pushed" lists what was pushed, unless there is a "push-denied".
 package composesim
 
 import (
@@ -125,6 +126,15 @@ func (s *sim) call(args []string) int {
 		}
 		_, _ = fmt.Println(id)
 		return 0
+	case "image tag":
+		s.images[args[3]] = s.images[args[2]]
+		return s.add("images", args[3])
+	case "image push":
+		ref := args[len(args)-1]
+		if s.has(s.path("push-denied")) {
+			return fail("denied: requested access to the resource is denied")
+		}
+		return s.add("pushed", ref)
 	case "volume inspect":
 		opts, ok := s.Volumes[args[2]]
 		if !ok {
@@ -165,6 +175,17 @@ func (s *sim) call(args []string) int {
 		return s.compose(args[1:])
 	}
 	return fail("docker: unknown command: docker %s", args[0])
+}
+
+// add adds an image to a list.
+func (s *sim) add(list, ref string) int {
+	f, err := os.OpenFile(s.path(list), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fail("%v", err)
+	}
+	defer f.Close()
+	_, _ = fmt.Fprintln(f, ref, s.images[ref])
+	return 0
 }
 
 func (s *sim) has(path string) bool {

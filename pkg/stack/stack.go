@@ -173,7 +173,8 @@ type Outcome struct {
 	Jobs       []JobEnd
 	Volumes    []VolumeEnd
 	Notices    []file.Notice
-	Revision   int // that was recorded, or was there already; 0: none
+	Pushed     []Pushed // by push-images
+	Revision   int      // that was recorded, or was there already; 0: none
 }
 
 // JobEnd is how a Job stood when the wait was over.

@@ -52,7 +52,10 @@ type Result struct {
 	Mounts    []Mount    // what the kind node must have mounted for these volumes
 	HostPorts []HostPort // what the kind node must pass on, besides 80 and 443
 	Page      *Page      `json:",omitempty"` // of maintenance-service; nil none
-	Notices   []file.Notice
+	// Built are the references of images that were built here and are pulled from
+	// the spec's registry under another name: see RegistryImage.
+	Built   map[string]bool `json:"-"`
+	Notices []file.Notice
 }
 
 // Page is where a maintenance page is served.
