@@ -20,7 +20,7 @@ func Run(root string, args []string, in io.Reader, out, errs io.Writer) int {
 		}
 		words = append(words, a)
 	}
-	cmd := exec.Command(words[0], words[1:]...) //nolint:noctx // it is as short as the script that plays it
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = root, in, out, errs
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {

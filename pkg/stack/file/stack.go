@@ -104,7 +104,7 @@ func (s *Stack) exchange(r *reader, v value) {
 				r.fail(e.value, "is no name of a variable")
 			default:
 				s.Exchange = append(s.Exchange, Exchange{
-					Container: c.name, Variable: e.name, From: container, Source: variable, Pos: Pos{File: r.file, Line: e.value.line},
+					Container: c.name, Variable: e.name, From: container, Source: variable, Pos: Pos{File: r.file, Line: e.line},
 				})
 			}
 		}

@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(dir, strings.ReplaceAll(tt.name, " ", "-"))
-			if err := os.WriteFile(path, []byte(tt.text), tt.mode); err != nil { //nolint:gosec // a script is executable
+			if err := os.WriteFile(path, []byte(tt.text), tt.mode); err != nil {
 				t.Fatal(err)
 			}
 			s := Script{Path: path, Name: "x", Set: []string{"PROJECT=p"}}
