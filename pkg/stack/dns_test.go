@@ -18,7 +18,7 @@ import (
 
 func addrs(text string) []netip.Addr {
 	var out []netip.Addr
-	for _, a := range strings.Fields(text) {
+	for a := range strings.FieldsSeq(text) {
 		out = append(out, netip.MustParseAddr(a))
 	}
 	return out
@@ -61,7 +61,7 @@ func TestJudgeHosts(t *testing.T) {
 func TestNewHosts(t *testing.T) {
 	spec := func(hosts string) *file.Spec {
 		s := &file.Spec{}
-		for _, h := range strings.Fields(hosts) {
+		for h := range strings.FieldsSeq(hosts) {
 			s.Proxies = append(s.Proxies, file.Proxy{Host: h})
 		}
 		return s

@@ -140,7 +140,7 @@ func TestRestartShowsAMaintenancePage(t *testing.T) {
 	behindAPage(t, func(m *machine) {
 		var during []string
 		gone := map[string]bool{}
-		m.seen = func(r *http.Request) {
+		m.seen = func(*http.Request) {
 			for _, d := range []string{"app", "db", "page"} {
 				if m.replicas("shop-1-"+d+"-deployment") == 0 {
 					gone[d] = true
@@ -376,7 +376,7 @@ func TestWhoGoesDownBehindAPage(t *testing.T) {
 func TestBackFromThePage(t *testing.T) {
 	rules := func(text string) []any {
 		var out []any
-		for _, line := range strings.Fields(text) { // host/path=service:port
+		for line := range strings.FieldsSeq(text) { // host/path=service:port
 			where, to, _ := strings.Cut(line, "=")
 			host, path, _ := strings.Cut(where, "/")
 			service, port, _ := strings.Cut(to, ":")

@@ -31,7 +31,8 @@ func Keep(dir, key string, value any) error {
 		return err
 	}
 	path := file.StatePath(dir)
-	if old, err := os.ReadFile(path); err == nil && slices.Equal(old, data) {
+	old, err := os.ReadFile(path) //nolint:gosec // our own state
+	if err == nil && slices.Equal(old, data) {
 		return nil
 	}
 	var d disk

@@ -101,7 +101,7 @@ func TestEnvFileWords(t *testing.T) {
 // hold as variables; what a service has from another file is searched as well;
 // anywhere else such a value is refused.
 func TestHiddenElsewhere(t *testing.T) {
-	load := func(service, base string) (*Result, map[string]any, error) {
+	load := func(service, base string) (map[string]any, error) {
 		parts := []string{
 			"spec.yml", "stack: demo\ndeploy-to: k8s-kind\nconfig: {PLAIN: a, DB: '$generate:hex:16$'}\ncredentials-files: [~/cred.env]\n",
 			"config.env", "PLAIN=a\n# credentials file: ~/cred.env\nPW=hunter2\n",
@@ -111,7 +111,7 @@ func TestHiddenElsewhere(t *testing.T) {
 		d := unpack(t, archive(parts...), file.V2)
 		r, err := Render(d, Options{}, Facts{})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, o := range r.Objects {
 			if o.GetKind() == "Deployment" {
@@ -119,11 +119,11 @@ func TestHiddenElsewhere(t *testing.T) {
 					t.Errorf("%s%s: %s", service, base, text)
 				}
 				c, _ := at(o.Object, "spec", "template", "spec", "containers", 0).(map[string]any)
-				return r, c, nil
+				return c, nil
 			}
 		}
 		t.Fatal("no Deployment")
-		return nil, nil, nil
+		return nil, nil
 	}
 	probe := func(c map[string]any) string { return fmt.Sprint(at(c, "readinessProbe", "exec", "command")) }
 	base := "    extends: {file: base.yml, service: b}\n"
@@ -133,7 +133,7 @@ func TestHiddenElsewhere(t *testing.T) {
 		{"from another file", base, "services: {b: {healthcheck: {test: 'x ${DB:?no} ${PW}'}}}\n", "[/bin/sh -c x ${DB} ${PW}]"},
 		{"over another file", base + "    healthcheck: {test: 'y ${DB}'}\n", "services: {b: {healthcheck: {test: 'x ${PW}'}}}\n", "[/bin/sh -c y ${DB}]"},
 	} {
-		_, c, err := load(r.service, r.base)
+		c, err := load(r.service, r.base)
 		if err != nil || probe(c) != r.want {
 			t.Errorf("%s: %s, %v", r.name, probe(c), err)
 		}
@@ -146,11 +146,11 @@ func TestHiddenElsewhere(t *testing.T) {
 		{"a place", "    working_dir: /x/${DB:-none}\n", "", "the value of DB is made in the cluster"},
 		{"a label of another file", base, "services: {b: {labels: {a: '${DB}'}}}\n", "the value of DB is made in the cluster"},
 	} {
-		if _, _, err := load(r.service, r.base); err == nil || !strings.Contains(err.Error(), r.says) {
+		if _, err := load(r.service, r.base); err == nil || !strings.Contains(err.Error(), r.says) {
 			t.Errorf("%s: %v", r.name, err)
 		}
 	}
-	_, c, err := load(base+"    environment: {OVER: mine}\n", `services:
+	c, err := load(base+"    environment: {OVER: mine}\n", `services:
   b:
     environment: {DSN: "u:${PW}@db", WHOLE: "${DB}", OVER: "${PW}", PLAINLY: "${PLAIN}"}
     command: run "a ${PW}" ${DB}

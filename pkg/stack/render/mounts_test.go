@@ -126,7 +126,8 @@ func TestShadowed(t *testing.T) {
 		{"inside the node", volume(""), []Mount{root}, cp("/srv/kind:/mnt", "/a:/mnt/db"), nil},
 		{"on a node that has no such mount", volume("/mnt/db"), []Mount{root}, append(cp("/srv/kind:/mnt"), node("lab-worker", "worker", "/a:/mnt/db")...), nil},
 		{
-			"on the worker that has it", volume("/mnt/db"), []Mount{root, {HostPath: "/srv/kind", ContainerPath: "/mnt", Role: "worker", Node: 1}},
+			"on the worker that has it", volume("/mnt/db"),
+			[]Mount{root, {HostPath: "/srv/kind", ContainerPath: "/mnt", Role: "worker", Node: 1}},
 			append(cp("/srv/kind:/mnt"), append(node("lab-worker2", "worker", "/srv/kind:/mnt", "/a:/mnt/db"), node("lab-worker", "worker", "/b:/mnt/db")...)...),
 			[]string{"/mnt/db: expected /srv/kind/db, actual /a (node lab-worker2)"},
 		},
