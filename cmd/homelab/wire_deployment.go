@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +101,7 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 			}
 			return &workload.History{Repo: repo, Commit: git.Commit(commit)}
 		},
-		Files: files, Git: a.env.Child(), Host: host,
+		Resolver: net.DefaultResolver, Files: files, Git: a.env.Child(), Host: host,
 		Redact: func(r secret.Result) {
 			for _, t := range r.Tokens {
 				a.redact.Add(t)

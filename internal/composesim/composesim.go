@@ -7,7 +7,9 @@
 // "sim.health" gives them that health. Files in the directory steer the rest:
 // "broken" is what every call fails with, "images" lists REF ID, "registry"
 // lists REF ID that can be pulled with a login; "calls" has the command lines,
-// and what they saw of variables that they should not.
+// and what they saw of variables that they should not; "files" has what the
+// containers have, below the service's name, where exec runs the real thing;
+// "pushed" lists what was pushed, unless there is a "push-denied".
 package composesim
 
 import (
@@ -24,6 +26,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"homelab/internal/shellsim"
 )
 
 // EnvDir names the variable with the state's directory.
@@ -122,6 +126,15 @@ func (s *sim) call(args []string) int {
 		}
 		_, _ = fmt.Println(id)
 		return 0
+	case "image tag":
+		s.images[args[3]] = s.images[args[2]]
+		return s.add("images", args[3])
+	case "image push":
+		ref := args[len(args)-1]
+		if s.has(s.path("push-denied")) {
+			return fail("denied: requested access to the resource is denied")
+		}
+		return s.add("pushed", ref)
 	case "volume inspect":
 		opts, ok := s.Volumes[args[2]]
 		if !ok {
@@ -145,6 +158,14 @@ func (s *sim) call(args []string) int {
 	case "inspect":
 		return s.inspect(args[3:])
 	case "exec":
+		if files := s.path("files"); slices.Contains(args, "sh") && s.has(files) {
+			at := slices.Index(args, "sh")
+			i := slices.IndexFunc(s.Containers, func(c container) bool { return c.ID == args[at-1] })
+			if i < 0 {
+				return fail("Error response from daemon: No such container: %s", args[at-1])
+			}
+			return shellsim.Run(filepath.Join(files, s.Containers[i].Service), args[at:], os.Stdin, os.Stdout, os.Stderr)
+		}
 		_, _ = fmt.Println("ran", strings.Join(args[1:], " "))
 		if slices.Contains(args, "seven") {
 			return 7
@@ -154,6 +175,22 @@ func (s *sim) call(args []string) int {
 		return s.compose(args[1:])
 	}
 	return fail("docker: unknown command: docker %s", args[0])
+}
+
+// add adds an image to a list.
+func (s *sim) add(list, ref string) int {
+	f, err := os.OpenFile(s.path(list), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fail("%v", err)
+	}
+	defer f.Close()
+	_, _ = fmt.Fprintln(f, ref, s.images[ref])
+	return 0
+}
+
+func (s *sim) has(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (s *sim) inspect(ids []string) int {

@@ -466,6 +466,10 @@ func (s *Sim) remove(resource string, o Object) {
 			s.drop(resource, "", name)
 			s.bind()
 		})
+	case "services":
+		// As the controller of Endpoints does, whoever made them.
+		s.drop(resource, ns, name)
+		s.drop("endpoints", ns, name)
 	default:
 		s.drop(resource, ns, name)
 		s.bind()

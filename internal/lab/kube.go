@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
 	"homelab/internal/kubesim"
+	"homelab/internal/shellsim"
 	"homelab/internal/tlstest"
 )
 
@@ -64,7 +66,8 @@ func (k *Kube) Do(args ...string) error {
 // "delete RESOURCE NAMESPACE/NAME", "namespace NAME", "node NAME READY",
 // "deny RESOURCE [VERB...]", "revoke", "warn TEXT", "down DUR", "drop", "fault
 // KIND FLAGS", "requests VERB RESOURCE COUNT", "forget", "log NAMESPACE/WORKLOAD
-// CONTAINER TEXT", "cut-logs", "no-websockets" and "put RESOURCE JSON".
+// CONTAINER TEXT", "cut-logs", "no-websockets", "put RESOURCE JSON" and "files DIRECTORY", which has
+// what each container has, below its name, and where exec runs the real thing.
 func (k *Kube) word(verb string, w *words) (func() error, error) {
 	s := k.Sim
 	ok := func(f func()) (func() error, error) { return func() error { f(); return nil }, nil }
@@ -149,6 +152,13 @@ func (k *Kube) word(verb string, w *words) (func() error, error) {
 		return ok(s.DropLogs)
 	case "no-websockets":
 		return ok(s.NoWebSockets)
+	case "files":
+		root := w.need("a directory")
+		return ok(func() {
+			s.Commands(func(c *kubesim.Command) int {
+				return shellsim.Run(filepath.Join(root, c.Container), c.Args, c.Stdin, c.Stdout, c.Stderr)
+			})
+		})
 	case "put":
 		resource := w.need("a resource")
 		var o kubesim.Object

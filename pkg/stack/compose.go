@@ -518,6 +518,9 @@ func (r *run) composeWrite(ctx context.Context) error {
 		if failed != nil {
 			return failed
 		}
+		if err := r.handOver(ctx); err != nil {
+			return err
+		}
 		return r.composeUnseen()
 	}
 	r.w.Tell.Stage("wait")
@@ -526,6 +529,9 @@ func (r *run) composeWrite(ctx context.Context) error {
 	}
 	if r.out.Kind != fault.OK {
 		return nil
+	}
+	if err := r.handOver(ctx); err != nil {
+		return err
 	}
 	return r.journal.Clear()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,9 @@ type RestartOptions struct {
 	StackPath string // "" is the deployment's stack-source
 	SpecFile  string // "" is its spec-source, its stack's deployment/spec.yml, or its own
 	NoPull    bool
+	// ExpectedIP is what new hosts of http-proxy must resolve to; the zero value
+	// is any address.
+	ExpectedIP netip.Addr
 }
 
 // Restart brings the directory to what git says now, and the cluster to what
@@ -36,9 +40,6 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 	}
 	r.d = d
 	r.identify()
-	if err := unswapped(d, o.Dir); err != nil {
-		return r.out, err
-	}
 	origin, err := w.origin(ctx, d, o)
 	if err != nil {
 		return r.out, err
@@ -59,9 +60,6 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		sync.Judge = strict
 	}
 	sync.Guard = func(next *file.Directory, machine render.Machine) error {
-		if err := unswapped(next, o.Dir); err != nil {
-			return err
-		}
 		if err := moved(d, next); err != nil {
 			return err
 		}
@@ -69,6 +67,12 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		r.identify()
 		r.out.Spec, r.out.Stack = origin.specOrigin(), origin.stackOrigin()
 		if r.rules, err = r.render(render.Facts{}); err != nil {
+			return err
+		}
+		if err := r.unpaged(); err != nil {
+			return err
+		}
+		if err := r.judgeScripts(false); err != nil {
 			return err
 		}
 		if !o.Force {
@@ -80,6 +84,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 			if err := strict(r.rules.Notices); err != nil {
 				return err
 			}
+		}
+		if err := r.resolves(ctx, d, next, o.ExpectedIP); err != nil {
+			return err
 		}
 		w.Tell.Line("[3/4] comparing with the cluster")
 		if err := r.contact(ctx); err != nil {
@@ -96,6 +103,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		return r.out, err
 	}
 	w.Tell.Line("[4/4] applying")
+	if err := r.around(ctx, file.PreStart); err != nil {
+		return r.out, err
+	}
 	if err := r.perform(ctx, controller); err != nil {
 		return r.out, err
 	}
@@ -250,16 +260,6 @@ func (r *run) sync(o origins) directory.Options {
 			return render.Render(d, o, f)
 		},
 	}
-}
-
-// unswapped refuses a spec that asks for a maintenance page: a restart without
-// it would not be the one that was asked for.
-func unswapped(d *file.Directory, dir string) error {
-	if d.Spec.Maintenance == nil {
-		return nil
-	}
-	return fault.Usagef("homelab deployment update --dir "+dir, "%s: maintenance-service: a restart behind a maintenance page is not supported", d.Spec.File).
-		Because("take the key out of the spec, or bring the directory up to date with deploy create --update and apply it with update, which swaps nothing")
 }
 
 // moved refuses a spec that describes another deployment than the one that

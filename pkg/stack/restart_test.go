@@ -8,18 +8,6 @@ import (
 	"homelab/pkg/stack/file"
 )
 
-func TestUnswapped(t *testing.T) {
-	d := &file.Directory{Spec: &file.Spec{File: "spec.yml"}}
-	if err := unswapped(d, "shop"); err != nil {
-		t.Errorf("without the key: %v", err)
-	}
-	d.Spec.Maintenance = &file.Backend{Container: "page", Port: 80}
-	err := unswapped(d, "shop")
-	if fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "maintenance-service") {
-		t.Errorf("with the key: %v", err)
-	}
-}
-
 func TestMovedRefusesAnotherDeployment(t *testing.T) {
 	dir := func(change func(*file.Directory)) *file.Directory {
 		d := &file.Directory{

@@ -44,6 +44,7 @@ type run struct {
 	left      *Left
 
 	compose composed
+	swap    *swap // what the maintenance page has displaced; nil nothing
 
 	journal *directory.Journal
 	cut     bool   // an earlier run was cut off
@@ -74,6 +75,9 @@ func (w *World) open(o Options) (*run, error) {
 		}})
 	}
 	if r.rules, err = r.render(render.Facts{}); err != nil {
+		return r, err
+	}
+	if err := directory.CheckExchange(d, r.rules); err != nil {
 		return r, err
 	}
 	if err := known(d, o.AcceptVolumes); err != nil {
@@ -265,6 +269,11 @@ func (r *run) settle(ctx context.Context, left directory.Entry) error {
 			return fault.New(fault.Unsafe, "the half-made kind cluster "+name+" is still there", "kind delete cluster --name "+name).Because(err.Error()).From(err)
 		}
 	}
+	if left.Swap != nil {
+		if err := r.settleSwap(ctx, left.Swap); err != nil {
+			return err
+		}
+	}
 	return r.journal.Clear()
 }
 
@@ -348,7 +357,12 @@ func (r *run) aim(ctx context.Context) error {
 		return told("the cluster cannot be read", err)
 	}
 	conflicts, notices := apply.Guard(r.live, want, r.scope)
-	r.notices(notices)
+	moved, more, err := r.movedPlaces()
+	if err != nil {
+		return err
+	}
+	conflicts = append(conflicts, moved...)
+	r.notices(append(notices, more...))
 	if err := apply.Refusal(conflicts); err != nil {
 		return err
 	}

@@ -74,10 +74,12 @@ type World struct {
 	Images func(ctx context.Context, c Cluster, namespace string) (rollout.Images, error)
 	// History answers for the commit of --sha; nil without a checkout.
 	History func(ctx context.Context, commit string) rollout.History
-	Files   file.Env // of the user: directories, roots of stacks
-	Git     []string // environment of git
-	Host    string   // this machine's name, for the lease
-	Redact  func(r secret.Result)
+	// Resolver answers for new hosts of http-proxy; nil: nobody is asked.
+	Resolver Resolver
+	Files    file.Env // of the user: directories, roots of stacks
+	Git      []string // environment of git
+	Host     string   // this machine's name, for the lease
+	Redact   func(r secret.Result)
 	// Hide keeps variables out of the environment of whatever else is started;
 	// nil: nothing is.
 	Hide func(names []string)
@@ -171,7 +173,8 @@ type Outcome struct {
 	Jobs       []JobEnd
 	Volumes    []VolumeEnd
 	Notices    []file.Notice
-	Revision   int // that was recorded, or was there already; 0: none
+	Pushed     []Pushed // by push-images
+	Revision   int      // that was recorded, or was there already; 0: none
 }
 
 // JobEnd is how a Job stood when the wait was over.

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +34,13 @@ func (w *World) Start(ctx context.Context, o Options) (*Outcome, error) {
 		return r.out, err
 	}
 	r.notices(notices)
+	if err := r.judgeScripts(true); err != nil {
+		return r.out, err
+	}
 	if err := r.lock(ctx); err != nil {
+		return r.out, err
+	}
+	if err := r.around(ctx, file.PreStart); err != nil {
 		return r.out, err
 	}
 	r.w.Tell.Stage("cluster")
@@ -191,6 +198,14 @@ func (r *run) create(ctx context.Context, name string) error {
 		return fault.New(fault.Usage, "the kind cluster "+name+" cannot be made", "homelab deploy create --help").
 			Because("kind-config.yml cannot be read: " + err.Error()).From(err)
 	}
+	conflicts, notices, err := r.movedPlaces() // the cluster that knew them is gone
+	if err != nil {
+		return err
+	}
+	r.notices(notices)
+	if err := apply.Refusal(conflicts); err != nil {
+		return err
+	}
 	if r.d.Spec.KindMountRoot == "" {
 		r.notices([]file.Notice{{
 			Code: "kind-without-umbrella", Level: file.Warning, File: r.d.Spec.File, Key: "kind-mount-root",
@@ -245,6 +260,9 @@ func (r *run) entry() directory.Entry {
 	if r.out.Stack.Commit != "" {
 		e.Commits["stack"] = string(r.out.Stack.Commit)
 	}
+	if r.swap != nil {
+		e.Swap, _ = json.Marshal(r.swap) // plain values
+	}
 	if r.plan != nil {
 		for _, list := range [][]apply.Change{r.plan.Create, r.plan.Update, r.plan.Replace, r.plan.Delete} {
 			for _, c := range list {
@@ -285,6 +303,9 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	live := liveMounts(nodes)
 	wrong := render.CompareMounts(want, live)
+	if r.d.Deployment.Rules == file.V2 {
+		wrong = append(wrong, render.Shadowed(r.rules.Volumes, want, live)...)
+	}
 	if len(wrong) == 0 {
 		return nil
 	}

@@ -74,6 +74,9 @@ func (w *World) Stop(ctx context.Context, o StopOptions) (*Outcome, error) {
 	if err := r.delete(ctx, plan); err != nil {
 		return r.out, err
 	}
+	if err := r.forgetPlaces(r.out.Volumes); err != nil {
+		return r.out, err
+	}
 	text := "stopped; " + kept(r.out.Volumes)
 	if r.d.Spec.Target == file.Kind && o.Mode != kind.Skip {
 		if !end.Delete {

@@ -48,16 +48,27 @@ func (r *run) write(ctx context.Context) error {
 	if err := apply.Apply(held, r.c, r.plan, r.steps()); err != nil {
 		return told("the stack is applied in part; a repetition goes on from there", err)
 	}
-	if err := r.startHooks(held); err != nil {
+	if err := r.keepPlaces(); err != nil {
 		return err
+	}
+	if err := r.behindPage(held, func() error {
+		if err := r.startHooks(held); err != nil || r.o.NoWait {
+			return err
+		}
+		return r.wait(held)
+	}); err != nil {
+		return err
+	}
+	if r.o.NoWait || r.out.Kind == fault.OK {
+		if err := r.handOver(held); err != nil {
+			r.remember()
+			return err
+		}
 	}
 	if r.o.NoWait {
 		release()
 		err := r.unseen()
 		r.remember()
-		return err
-	}
-	if err := r.wait(held); err != nil {
 		return err
 	}
 	if r.out.Kind != fault.OK {

@@ -50,7 +50,7 @@ The directory decides: which cluster, which namespace, which images. A stack is
 up when each of its Deployments runs exactly the images that were rendered, all
 of its pods, in one observation. What users keep on disk is never touched.`)
 	c.PersistentFlags().StringVar(&g.dir, "dir", ".", "the deployment `DIRECTORY`")
-	c.AddCommand(newStart(g), newStop(g), newRestart(g), newUpdate(g), newDiff(g), newHistory(g), newRollback(g), newRunJob(g))
+	c.AddCommand(newStart(g), newStop(g), newRestart(g), newUpdate(g), newDiff(g), newHistory(g), newRollback(g), newRunJob(g), newPushImages(g))
 	c.AddCommand(newStatus(g), newPs(g), newLogs(g), newExec(g), newVolumes(g), newPort(g))
 	return c
 }

@@ -58,6 +58,11 @@ type jobJSON struct {
 	Reason string `json:"reason"`
 }
 
+type pushedJSON struct {
+	Local  string `json:"local"`
+	Remote string `json:"remote"`
+}
+
 // Result is what the verbs end in that change something or say what would
 // change.
 type Result struct {
@@ -70,6 +75,7 @@ type Result struct {
 	Volumes    []volumeJSON      `json:"volumes"`
 	Notices    []file.Notice     `json:"notices"`
 	Revision   *int              `json:"revision"`
+	Images     []pushedJSON      `json:"images,omitempty"`
 
 	subject string
 	diff    bool // the plan is what was asked for
@@ -153,6 +159,9 @@ func view(kind string, out *stack.Outcome) *Result {
 	}
 	for _, v := range out.Volumes {
 		r.Volumes = append(r.Volumes, volumeJSON{v.Volume, orNull(v.Claim), orNull(v.PV), ui.Clean(v.Place), v.Deleted})
+	}
+	for _, p := range out.Pushed {
+		r.Images = append(r.Images, pushedJSON{ui.Clean(p.Local), ui.Clean(p.Remote)})
 	}
 	if out.Revision > 0 {
 		r.Revision = &out.Revision

@@ -36,6 +36,7 @@ func tree() *cobra.Command {
 	add(deployment, "stop", skip, perform, "delete-volumes", "delete-namespace", "dry-run")
 	add(deployment, "restart", "stack-path", "spec-file", "image", "dry-run")
 	add(deployment, "update", "dry-run")
+	add(deployment, "push-images", "dry-run")
 	for _, v := range []string{"ps", "status", "logs", "exec", "port"} {
 		add(deployment, v)
 	}
@@ -120,7 +121,7 @@ func TestCommandLines(t *testing.T) {
 		{in: "--debug deployment --dir D exec web ls -l --all", want: "deployment exec " + dir + " web ls -l --all", call: legacy.Call{Verbose: true, Payload: true}},
 		{in: "deployment --dir D port web 80", want: "deployment port " + dir + " web 80", call: legacy.Call{Payload: true}},
 		{in: "deployment --dir D prepare", want: "! laconic-so deployment prepare is not supported yet"},
-		{in: "deployment --dir D push-images", want: "! laconic-so deployment push-images is not supported yet"},
+		{in: "deployment --dir D push-images", want: "deployment push-images " + dir},
 		{in: "deployment --dir D run-job backup", want: "! laconic-so deployment run-job is not supported yet"},
 		{in: "--stack s deployment --dir D ps", want: "! --stack and deployment exclude each other: a deployment directory knows its stack"},
 

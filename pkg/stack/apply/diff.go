@@ -359,6 +359,11 @@ func (p *planner) judgeJob(w *want) {
 		"Job %s already exists and is not run again, although it has changed: delete it, or label its service laconic.recreate-job", w.ref.Name)))
 }
 
+// anew says that an object is made anew; it has been judged before.
+func (p *planner) anew(r Ref) bool {
+	return slices.ContainsFunc(p.wants, func(w *want) bool { return w.ref == r && w.do == Replaced })
+}
+
 // replaced says why an object has to be deleted and made anew, or "".
 func (p *planner) replaced(w *want) string {
 	have, want := w.live, w.object
@@ -370,6 +375,11 @@ func (p *planner) replaced(w *want) string {
 		}
 		if is != "ExternalName" && (text(have, "spec", "clusterIP") == "None") != (text(want, "spec", "clusterIP") == "None") {
 			return "a Service with an address cannot become headless, or the reverse"
+		}
+	case "Endpoints":
+		// Its controller takes them along with the Service.
+		if p.anew(Ref{Kind: "Service", Namespace: w.ref.Namespace, Name: w.ref.Name}) {
+			return "its Service is made anew, and takes it along"
 		}
 	case "Secret":
 		if was, is := text(have, "type"), cmp.Or(text(want, "type"), "Opaque"); was != is {

@@ -59,7 +59,7 @@ func isOurs(e metav1.ManagedFieldsEntry) bool {
 func taken(live, want *unstructured.Unstructured, secret bool) []Taken {
 	var out []Taken
 	for _, o := range managed(live, func(e metav1.ManagedFieldsEntry) bool {
-		return !isOurs(e) && !isLegacy(e) && e.Subresource != "status"
+		return e.Manager != Manager && !isLegacy(e) && e.Subresource != "status" // also single fields are ours
 	}) {
 		contest(o.tree, live.Object, want.Object, "", func(path string, value any) {
 			out = append(out, Taken{Path: path, Value: show(value, secret), Manager: o.name})

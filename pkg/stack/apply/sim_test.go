@@ -83,3 +83,38 @@ func TestAgainstTheSimulatedServer(t *testing.T) {
 		}
 	}
 }
+
+// A Service that has to be made anew takes its Endpoints along: one run makes
+// both, whether they were there or not.
+func TestAServiceMadeAnewHasItsEndpoints(t *testing.T) {
+	for _, there := range []bool{false, true} {
+		sim := kubesim.New(kubesim.Options{})
+		t.Cleanup(sim.Close)
+		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
+		s := scope()
+		object := func(kind, rest string) string {
+			return `{"kind": "` + kind + `", "apiVersion": "v1", "metadata": {"name": "db", "labels": {"app": "acme-1", "app.kubernetes.io/stack": "acme"}}, ` + rest + `}`
+		}
+		endpoints := object("Endpoints", `"subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"name": "port-5432", "port": 5432, "protocol": "TCP"}]}]`)
+		was := []string{object("Service", `"spec": {"type": "ExternalName", "externalName": "db.example.com"}`)}
+		if there {
+			was = append(was, endpoints)
+		}
+		is := []string{object("Service", `"spec": {"clusterIP": "None", "ports": [{"name": "port-5432", "port": 5432, "protocol": "TCP", "targetPort": 5432}]}`), endpoints}
+		for _, objects := range [][]string{was, is} {
+			p := planned(t, c, s, objects...)
+			if err := Apply(t.Context(), c, p, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := Prune(t.Context(), c, p, Options{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sim.Object("endpoints", s.Namespace, "db") == nil {
+			t.Errorf("there before: %t: the Endpoints are gone", there)
+		}
+		if p := planned(t, c, s, is...); p.Writes() != 0 {
+			t.Errorf("there before: %t: a second run would write %+v", there, p)
+		}
+	}
+}

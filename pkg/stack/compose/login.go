@@ -81,13 +81,20 @@ func merge(config map[string]any, server, username string, token transport.Secre
 
 // From tells whether an image is of a registry.
 func From(image, server string) bool {
-	host, _, ok := strings.Cut(image, "/")
-	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		host = "docker.io"
-	}
+	host := Host(image)
 	server, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://"), "/")
 	if server == "index.docker.io" {
 		server = "docker.io"
 	}
 	return host == server
+}
+
+// Host is the registry that an image's reference names; docker.io when it names
+// none.
+func Host(image string) string {
+	host, _, ok := strings.Cut(image, "/")
+	if !ok || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "docker.io"
+	}
+	return host
 }

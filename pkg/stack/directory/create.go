@@ -208,7 +208,6 @@ func (m *maker) read() error {
 		m.out.Notices = append(m.out.Notices, notices...)
 		errs = append(errs, asProblem(err, o.SpecFile))
 		if err == nil {
-			errs = append(errs, file.Unsupported(stack))
 			m.out.StackDir = stack.Dir
 			hooks = StackHooks(o.Env, stack)
 			in, err := load(o.Env, stack)
@@ -494,6 +493,9 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 		return rendered(err)
 	}
 	m.out.Rendered = got
+	if err := CheckExchange(dir, got); err != nil {
+		return err
+	}
 	m.out.Notices = append(m.out.Notices, got.Notices...)
 	if m.o.Judge != nil {
 		if err := m.o.Judge(m.out.Notices); err != nil {
@@ -525,6 +527,13 @@ func composed(stage string) func(*file.Directory, render.Options, render.Facts) 
 		out := &render.Result{Notices: p.Notices}
 		for _, v := range p.Volumes {
 			out.Volumes = append(out.Volumes, render.Volume{Name: v.Name, HostPath: v.Path})
+		}
+		all := render.Workload{Name: p.Name, Images: map[string]string{}}
+		for _, s := range p.Services {
+			all.Images[s.Name] = s.Image
+		}
+		if len(all.Images) > 0 {
+			out.Workloads = []render.Workload{all}
 		}
 		return out, nil
 	}
@@ -718,7 +727,7 @@ func (m *maker) compare(recorded map[string]string, retired []string) ([]Change,
 			edited(name, data)
 		}
 		m.out.Plan.Delete = append(m.out.Plan.Delete, name)
-		out = append(out, Change{Path: name, Action: actionRetire, Secret: name == "kubeconfig.yml" || name == "config.env"})
+		out = append(out, Change{Path: name, Action: actionRetire, Secret: name == kubeconfigFile || name == "config.env"})
 	}
 	return out, hashes
 }

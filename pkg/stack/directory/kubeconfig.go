@@ -9,6 +9,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// kubeconfigFile is a directory's copy of what reaches its cluster.
+const kubeconfigFile = "kubeconfig.yml"
+
 // kubeconfig is the copy of a kubeconfig that lies in another directory: files
 // it names relative to itself are named by where they are. Without any it is the
 // text as it is, as it also is when it is no YAML: who connects says so.

@@ -24,10 +24,11 @@ type Kept struct {
 // Snapshot reads the generated files of a directory: what its sources were made
 // into, as it is on the disk. Data of volumes, deployment.yml and the files of
 // the kind node are not among them: a cluster keeps its mounts, and data is
-// never put back.
+// never put back. Neither is kubeconfig.yml: credentials do not belong into ten
+// copies, and an old one may not reach the cluster any more.
 func Snapshot(d *file.Directory) ([]Kept, error) {
-	secret := []string{"config.env", "kubeconfig.yml"}
-	names := []string{"spec.yml", "stack.yml", "config.env", "kubeconfig.yml"}
+	secret := []string{"config.env"}
+	names := []string{"spec.yml", "stack.yml", "config.env"}
 	for _, top := range []string{"compose", "compose-jobs", "config", "configmaps", "pods", "hooks"} {
 		names = append(names, below(d.Path, top)...)
 	}
@@ -77,7 +78,7 @@ func puttable(d *file.Directory, name string) bool {
 	top, _, _ := strings.Cut(name, "/")
 	switch {
 	case !filepath.IsLocal(filepath.FromSlash(name)),
-		slices.Contains([]string{"data", file.StateDir, "deployment.yml", kindConfig, kindConfig + ".new", render.HighMemlockFile}, top),
+		slices.Contains([]string{"data", file.StateDir, "deployment.yml", kubeconfigFile, kindConfig, kindConfig + ".new", render.HighMemlockFile}, top),
 		strings.HasSuffix(name, ".bak"), strings.HasSuffix(name, tmpSuffix):
 		return false
 	}
@@ -105,12 +106,18 @@ func PutBack(_ context.Context, o Options, kept []Kept) (*Outcome, error) {
 	}
 	m := &maker{o: o, out: &Outcome{Dir: dir}, dir: dir, tree: &tree{env: o.Env, files: map[string]node{}}}
 	for _, k := range kept {
+		if k.Path == kubeconfigFile {
+			continue // of a revision that was recorded when it was kept
+		}
 		m.tree.put(k.Path, node{data: k.Data, mode: k.Mode, secret: k.Secret}, file.Pos{})
 		if k.Path == "spec.yml" {
 			if m.spec, _, err = file.ParseSpec(filepath.Join(o.Dir, k.Path), k.Data); err != nil {
 				return m.out, err
 			}
 		}
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, kubeconfigFile)); err == nil {
+		m.tree.put(kubeconfigFile, node{data: data, secret: true}, file.Pos{}) // it stays
 	}
 	if m.spec == nil {
 		return m.out, fault.New(fault.Unsafe, "the revision has no spec.yml", "homelab deployment history --dir "+o.Dir)

@@ -69,6 +69,7 @@ func gather(env file.Env, spec *file.Spec, in *loaded, rules file.Rules, hooks [
 	t.access()
 	t.compose(vars)
 	t.configMaps()
+	t.scripts()
 	for name, from := range hookCopies(hooks) {
 		t.copyFile(from, name, nil, file.Pos{File: from})
 	}
@@ -120,7 +121,7 @@ func (t *tree) access() {
 		if err != nil {
 			t.named("kube-config", "kube-config", t.spec.KubeConfig, err)
 		} else {
-			t.put("kubeconfig.yml", node{data: kubeconfig(t.env.Path(t.spec.KubeConfig), data), secret: true}, file.Pos{})
+			t.put(kubeconfigFile, node{data: kubeconfig(t.env.Path(t.spec.KubeConfig), data), secret: true}, file.Pos{})
 		}
 	}
 	for i, p := range t.spec.CAs {

@@ -57,10 +57,16 @@ type Stack struct {
 	Description string
 	Pods        []Pod
 	Jobs        []string
-	Containers  []string                     // images to load into kind
-	Config      map[string]map[string]string // container -> variable -> "container.variable"
+	Containers  []string   // images to load into kind
+	Exchange    []Exchange // in the order of the file
+}
 
-	unsupported []Problem
+// Exchange is one entry of config: a value that one container has is handed to
+// another one after a start.
+type Exchange struct {
+	Container, Variable string // that takes it
+	From, Source        string // container and variable that have it
+	Pos                 Pos
 }
 
 // Pod is one entry of pods: one compose file.

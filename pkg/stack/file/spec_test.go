@@ -293,9 +293,6 @@ jobs: [tidy, {name: seed}]
 	if !slices.Equal(s.Pods, want) || !slices.Equal(s.Jobs, []string{"tidy", "seed"}) || !slices.Equal(s.Containers, []string{"acme/web"}) {
 		t.Errorf("%+v", s)
 	}
-	if err := Unsupported(s); err != nil {
-		t.Error(err)
-	}
 	for text, want := range map[string]string{
 		"pods: [a, a]\n":               "pods[1] names a a second time",
 		"pods: [../a]\n":               "pods[0] must be letters",
@@ -303,29 +300,33 @@ jobs: [tidy, {name: seed}]
 		"jobs: [[a]]\n":                "jobs[0] must be a string",
 		"pod: [a]\n":                   "did you mean pods?",
 		"config: {a: {B: c}}\n":        "config.a.B must be CONTAINER.VARIABLE",
+		"config: {a: {B: c.D.E}}\n":    "config.a.B must be CONTAINER.VARIABLE",
+		"config: {a: {B: c.$D}}\n":     "config.a.B must be CONTAINER.VARIABLE",
+		"config: {a: {../B: c.D}}\n":   "is no name of a variable",
 		"pods: [{nam: a, name: b}]\n":  "did you mean name?",
 		"pods: {a: b}\n":               "pods must be a list",
 		"containers: [{a: b}]\n":       "containers[0] must be a string",
 		"pods: [a]\npods: [b]\n":       "stack.yml:2: pods is already set in line 1",
 		"pods: [{name: a, name: b}]\n": "is already set",
+
+		"pods: [{name: a, pre_start_command: x.sh}]\n":                                "stack.yml:1: pods[0].pre_start_command needs repository",
+		"pods: [{name: a, repository: internal, post_start_command: x.sh}]\n":         "pods[0].post_start_command needs repository",
+		"pods: [{name: a, repository: x/a, post_start_command: ../x.sh}]\n":           "pods[0].post_start_command must be a file below",
+		"pods: [{name: a, repository: x/a, path: p, pre_start_command: /bin/true}]\n": "pods[0].pre_start_command must be a file below",
 	} {
 		if _, _, err := ParseStack("stack.yml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, not %s", text, err, want)
 		}
 	}
-	// What asks for more than there is names its key.
-	for text, want := range map[string]string{
-		"pods: [{name: a, pre_start_command: x.sh}]\n":  "stack.yml:1: pods[0].pre_start_command is not supported yet",
-		"pods: [{name: a, post_start_command: x.sh}]\n": "pods[0].post_start_command is not supported yet",
-		"config: {a: {B: c.D}}\n":                       "config is not supported yet",
-	} {
-		s, _, err := ParseStack("stack.yml", []byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := Unsupported(s); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", text, err)
-		}
+}
+
+func TestExchangeOrder(t *testing.T) {
+	s, _, err := ParseStack("stack.yml", []byte("config:\n  web:\n    Z: db.A\n    B: db.Y\n  api: {}\n  app:\n    C: web.D\n"))
+	want := []Exchange{
+		{"web", "Z", "db", "A", Pos{"stack.yml", 3}}, {"web", "B", "db", "Y", Pos{"stack.yml", 4}}, {"app", "C", "web", "D", Pos{"stack.yml", 7}},
+	}
+	if err != nil || !slices.Equal(s.Exchange, want) {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

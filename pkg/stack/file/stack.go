@@ -58,8 +58,8 @@ func (s *Stack) pod(r *reader, e value) (Pod, bool) {
 		if p.Repository == "internal" {
 			p.Repository = ""
 		}
-		s.demand(p.PreStart != "", r, f["pre_start_command"])
-		s.demand(p.PostStart != "", r, f["post_start_command"])
+		p.command(r, f["pre_start_command"], p.PreStart)
+		p.command(r, f["post_start_command"], p.PostStart)
 	} else {
 		p.Name = r.need(e)
 	}
@@ -89,32 +89,24 @@ func (s *Stack) fresh(r *reader, v value, name string, others []string) bool {
 
 // exchange reads what is handed from one container to another.
 func (s *Stack) exchange(r *reader, v value) {
+	word := regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`) // part of the name of a script
 	for _, c := range r.entries(v) {
 		for _, e := range r.entries(c.value) {
 			from := r.need(e.value)
-			if a, b, ok := strings.Cut(from, "."); from != "" && (!ok || a == "" || b == "") {
-				r.fail(e.value, "must be CONTAINER.VARIABLE, not %s", quoted(from))
+			if from == "" {
 				continue
 			}
-			if s.Config == nil {
-				s.Config = map[string]map[string]string{}
+			container, variable, _ := strings.Cut(from, ".")
+			switch {
+			case container == "" || !word.MatchString(variable):
+				r.fail(e.value, "must be CONTAINER.VARIABLE, not %s", quoted(from))
+			case !word.MatchString(e.name):
+				r.fail(e.value, "is no name of a variable")
+			default:
+				s.Exchange = append(s.Exchange, Exchange{
+					Container: c.name, Variable: e.name, From: container, Source: variable, Pos: Pos{File: r.file, Line: e.line},
+				})
 			}
-			if s.Config[c.name] == nil {
-				s.Config[c.name] = map[string]string{}
-			}
-			s.Config[c.name][e.name] = from
 		}
 	}
-	s.demand(len(s.Config) > 0, r, v)
 }
-
-// demand records a key that asks for what does not exist yet.
-func (s *Stack) demand(asked bool, r *reader, v value) {
-	if asked {
-		s.unsupported = append(s.unsupported, Problem{File: r.file, Line: v.line, Key: v.key, Message: "is not supported yet"})
-	}
-}
-
-// Unsupported returns what a stack asks for that does not exist yet. It is
-// refused, not skipped.
-func Unsupported(stack *Stack) error { return problems(stack.unsupported) }

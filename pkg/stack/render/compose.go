@@ -171,6 +171,12 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 		return p, false
 	}
 	l.unset(src.Path, services)
+	for name, node := range pairs(services) {
+		l.misplaced(src.Path, name.Value, node)
+	}
+	if len(l.c.problems) > before {
+		return p, false
+	}
 	whole := root
 	if l.look {
 		if whole, err = parse(src.Raw); err != nil { // it was read before
@@ -189,8 +195,15 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 			continue // it stood in a part that compose leaves out
 		}
 		s := service{name: name.Value, cfg: cfg, line: name.Line, keys: map[string]int{}, mounts: map[string]written{}}
-		for _, n := range l.chain(src.Path, whole, name.Value, nil) {
+		nodes := l.chain(src.Path, whole, name.Value, nil)
+		for _, n := range nodes {
 			l.raw(&s, n)
+		}
+		if len(s.extends) > 0 {
+			l.inherit(&s.cfg, nodes)
+			for _, n := range nodes[:len(nodes)-1] {
+				l.misplaced(src.Path, s.name, n)
+			}
 		}
 		s.labels = map[string]string(cfg.Labels)
 		if len(cfg.Profiles) > 0 && l.rules != file.V1 && !l.look {
@@ -221,7 +234,7 @@ func (l *composeLoader) unset(path string, services *yaml.Node) {
 		}
 		for _, m := range l.plain.FindAllStringSubmatch(n.Value, -1) {
 			name := m[1] + m[2]
-			if _, ok := l.env[name]; ok || name == "" {
+			if _, ok := l.env[name]; ok || name == "" || l.generated(name) {
 				continue
 			}
 			l.c.notice(file.Notice{
@@ -293,7 +306,7 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 		quiet(casts)
 		o.Interpolate = &interpolation.Options{
 			Substitute:      l.substitute,
-			LookupValue:     l.env.Resolve, // the library adds a variable of its own to its copy
+			LookupValue:     l.value, // the library adds a variable of its own to its copy
 			TypeCastMapping: casts,
 		}
 	})

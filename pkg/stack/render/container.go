@@ -94,9 +94,17 @@ func (r *renderer) health(p *pod, s *service, c *corev1.Container) {
 	var command []string
 	switch {
 	case len(h.Test) > 1 && h.Test[0] == "CMD":
+		if found := marks(strings.Join(h.Test, "\n")); len(found) > 0 {
+			r.refuse(p, s, "healthcheck", "%s is in a Secret, and a check without a shell cannot refer to it: write the test as CMD-SHELL, or as one string", strings.Join(found, ", "))
+			return
+		}
 		command = h.Test[1:]
 	case len(h.Test) > 1 && h.Test[0] == "CMD-SHELL":
-		command = []string{"/bin/sh", "-c", strings.Join(h.Test[1:], " ")}
+		text, ok := r.shellCheck(p, s, c, strings.Join(h.Test[1:], " "))
+		if !ok {
+			return
+		}
+		command = []string{"/bin/sh", "-c", text}
 	case len(h.Test) == 0:
 		r.tell(p, s, file.Ignored, "healthcheck-image", "healthcheck", "a healthcheck without a test tunes the image's own, which no cluster runs")
 		return

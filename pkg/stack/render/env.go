@@ -103,11 +103,29 @@ func (r *renderer) envFiles(p *pod, s *service) []variable {
 		for name := range hidden(r.d) {
 			env[name] = markOpen + name + markClose
 		}
-		lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+		plain := plainly(string(raw))
+		maps.DeleteFunc(plain, func(name string, _ int) bool { return assigned(raw, name) < len(raw) }) // the file knows it
+		var unset []string
+		lookup := func(name string) (string, bool) {
+			v, ok := env[name]
+			if line := plain[name]; !ok && line > 0 {
+				if !slices.Contains(unset, name) {
+					unset = append(unset, name)
+				}
+				return "", true // told here: the library would, in a log of its own
+			}
+			return v, ok
+		}
 		if err := dotenv.ParseWithFormat(bytes.NewReader(raw), f.Path, values, lookup, f.Format); err != nil {
 			// The library's text may quote a secret.
 			r.refuse(p, s, "env_file", "%s is no environment file: NAME=value in each line", f.Path)
 			continue
+		}
+		for _, name := range unset {
+			r.c.notice(file.Notice{
+				Code: "variable-unset", Level: file.Warning, File: path, Line: plain[name], Service: s.name, Key: name,
+				Message: name + " is not set in config.env: it is empty here",
+			})
 		}
 		names := slices.Collect(maps.Keys(values))
 		slices.SortFunc(names, func(a, b string) int { // the order of the file
@@ -121,6 +139,30 @@ func (r *renderer) envFiles(p *pod, s *service) []variable {
 		}
 	}
 	return vars
+}
+
+// plainly returns the variables that a text names without saying what stands
+// for an unset one, and the line of the first.
+func plainly(text string) map[string]int {
+	out := map[string]int{}
+	spoken := map[string]bool{}
+	named := namedVariable()
+	for i, line := range strings.Split(text, "\n") {
+		for _, m := range named.FindAllStringSubmatch(line, -1) {
+			name := m[1] + m[2]
+			if m[0] != "$"+name && m[0] != "${"+name+"}" {
+				if !strings.HasPrefix(m[0], "${"+name+":-") {
+					spoken[name] = true
+				}
+				continue
+			}
+			if out[name] == 0 {
+				out[name] = i + 1
+			}
+		}
+	}
+	maps.DeleteFunc(out, func(name string, _ int) bool { return name == "" || spoken[name] })
+	return out
 }
 
 // assigned returns where a variable is set in an environment file.

@@ -37,7 +37,14 @@ func (r *renderer) image(p *pod, s *service) string {
 		r.refuse(p, s, "image", "a service needs an image: nothing is built here")
 		return ""
 	}
-	return r.reference(p, s, RegistryImage(s.cfg.Image, r.d.Spec.ImageRegistry, r.id()))
+	ref := RegistryImage(s.cfg.Image, r.d.Spec.ImageRegistry, r.id())
+	if ref != s.cfg.Image {
+		if r.result.Built == nil {
+			r.result.Built = map[string]bool{}
+		}
+		r.result.Built[s.cfg.Image] = true
+	}
+	return r.reference(p, s, ref)
 }
 
 // reference refuses what no registry could be asked for.

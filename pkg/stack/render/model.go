@@ -51,7 +51,18 @@ type Result struct {
 	Volumes   []Volume
 	Mounts    []Mount    // what the kind node must have mounted for these volumes
 	HostPorts []HostPort // what the kind node must pass on, besides 80 and 443
-	Notices   []file.Notice
+	Page      *Page      `json:",omitempty"` // of maintenance-service; nil none
+	// Built are the references of images that were built here and are pulled from
+	// the spec's registry under another name: see RegistryImage.
+	Built   map[string]bool `json:"-"`
+	Notices []file.Notice
+}
+
+// Page is where a maintenance page is served.
+type Page struct {
+	Workload string // the Deployment whose pods serve it
+	Service  string
+	Port     int
 }
 
 // Workload is a Deployment and what its containers must run.

@@ -3,8 +3,10 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // NodeMount is one mount of a running kind node. A node without mounts is told
@@ -69,21 +71,14 @@ func Required(want []Mount) []Mount {
 // would lie elsewhere on the host. The result is in the order of want, each mount
 // once.
 func CompareMounts(want []Mount, live []NodeMount) []Mismatch {
-	nodes := map[string][]string{}
 	at := map[string]map[string]NodeMount{}
 	for _, l := range live {
-		role := cmp.Or(l.Role, ControlPlane)
 		if at[l.Node] == nil {
 			at[l.Node] = map[string]NodeMount{}
-			nodes[role] = append(nodes[role], l.Node)
 		}
 		if l.ContainerPath != "" {
 			at[l.Node][filepath.Clean(l.ContainerPath)] = l
 		}
-	}
-	for _, names := range nodes {
-		// kind counts NAME-worker, NAME-worker2 … NAME-worker10.
-		slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	}
 	var out []Mismatch
 	seen := map[Mount]bool{}
@@ -93,7 +88,7 @@ func CompareMounts(want []Mount, live []NodeMount) []Mismatch {
 			continue // the directory and its kind-config.yml ask for it both
 		}
 		seen[same] = true
-		names := nodes[w.role()]
+		names := nodesOf(live, w.role())
 		if w.Node >= len(names) {
 			out = append(out, Mismatch{Mount: w})
 			continue
@@ -110,6 +105,75 @@ func CompareMounts(want []Mount, live []NodeMount) []Mismatch {
 		}
 	}
 	return out
+}
+
+// Shadowed returns the mounts of a running cluster that stand between a volume
+// and the mount its data should be under: on each node that has that mount, the
+// deepest live one over the volume's path must be a wanted one, or the data
+// lies somewhere else on the host, or inside the node. What is wanted at the same
+// path is for CompareMounts to judge. The result is in the order of the volumes.
+func Shadowed(volumes []Volume, want []Mount, live []NodeMount) []Mismatch {
+	wanted := map[string][]Mount{} // by node
+	for _, w := range Required(want) {
+		if names := nodesOf(live, w.role()); w.Node < len(names) {
+			wanted[names[w.Node]] = append(wanted[names[w.Node]], w)
+		}
+	}
+	var out []Mismatch
+	for _, v := range volumes {
+		if v.NodePath == "" {
+			continue
+		}
+		for _, node := range slices.Sorted(maps.Keys(wanted)) {
+			at := ""
+			var under Mount
+			for _, w := range wanted[node] {
+				if p := filepath.Clean(w.ContainerPath); over(p, v.NodePath) && len(p) > len(at) {
+					at, under = p, w
+				}
+			}
+			if at == "" {
+				continue // its data is not expected on this node
+			}
+			deepest := NodeMount{}
+			for _, l := range live {
+				if p := filepath.Clean(l.ContainerPath); l.Node == node && l.ContainerPath != "" && over(p, v.NodePath) && len(p) > len(filepath.Clean(deepest.ContainerPath)) {
+					deepest = l
+				}
+			}
+			if p := filepath.Clean(deepest.ContainerPath); len(p) > len(at) {
+				m := Mismatch{Node: node, Actual: deepest.HostPath, Mount: Mount{
+					HostPath: filepath.Join(under.HostPath, strings.TrimPrefix(p, at)), ContainerPath: p, Role: under.Role, Node: under.Node,
+				}}
+				if !deepest.Bind {
+					m.Actual = "volume " + deepest.HostPath
+				}
+				if !slices.Contains(out, m) {
+					out = append(out, m)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// over tells whether a path is a directory that another one is or lies in.
+func over(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// nodesOf are the nodes of a role as kind counts them: NAME-worker,
+// NAME-worker2 … NAME-worker10.
+func nodesOf(live []NodeMount, role string) []string {
+	var names []string
+	for _, l := range live {
+		if cmp.Or(l.Role, ControlPlane) == role && !slices.Contains(names, l.Node) {
+			names = append(names, l.Node)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	return names
 }
 
 // LiveRoot returns what a running cluster has mounted at /mnt of its control

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,53 @@ func TestBelow(t *testing.T) {
 	} {
 		if rest, ok := below(c.root, c.path); ok != c.ok || ok && rest != c.rest {
 			t.Errorf("%s below %s: %q %v", c.path, c.root, rest, ok)
+		}
+	}
+}
+
+// A mount that nobody asked for stands between a volume and the umbrella.
+func TestShadowed(t *testing.T) {
+	root := Mount{HostPath: "/srv/kind", ContainerPath: "/mnt", Umbrella: true}
+	node := func(name, role string, mounts ...string) []NodeMount {
+		out := []NodeMount{{Node: name, Role: role}}
+		for _, m := range mounts {
+			host, at, _ := strings.Cut(m, ":")
+			out = append(out, NodeMount{Node: name, Role: role, HostPath: strings.TrimPrefix(host, "volume "), ContainerPath: at, Bind: !strings.HasPrefix(host, "volume ")})
+		}
+		return out
+	}
+	cp := func(mounts ...string) []NodeMount { return node("lab-control-plane", "control-plane", mounts...) }
+	volume := func(path string) []Volume { return []Volume{{Name: "db", NodePath: path}} }
+	for _, r := range []struct {
+		name    string
+		volumes []Volume
+		want    []Mount
+		live    []NodeMount
+		says    []string
+	}{
+		{"the umbrella alone", volume("/mnt/shop/db"), []Mount{root}, cp("/srv/kind:/mnt", "volume x:/var"), nil},
+		{"a mount below it", volume("/mnt/shop/db"), []Mount{root}, cp("/srv/kind:/mnt", "/other/shop:/mnt/shop"), []string{"/mnt/shop: expected /srv/kind/shop, actual /other/shop"}},
+		{"at the volume itself", volume("/mnt/shop/db"), []Mount{root}, cp("/srv/kind:/mnt", "volume abc:/mnt/shop/db/"), []string{"/mnt/shop/db: expected /srv/kind/shop/db, actual volume abc"}},
+		{"the deepest counts", volume("/mnt/shop/db"), []Mount{root}, cp("/srv/kind:/mnt", "/a:/mnt/shop", "/b:/mnt/shop/db"), []string{"/mnt/shop/db: expected /srv/kind/shop/db, actual /b"}},
+		{"beside it", volume("/mnt/shop/db"), []Mount{root}, cp("/srv/kind:/mnt", "/a:/mnt/shop2", "/b:/mnt/shop/db2"), nil},
+		{"wanted as well", volume("/mnt/db"), []Mount{root, {HostPath: "/apart", ContainerPath: "/mnt/db"}}, cp("/srv/kind:/mnt", "/apart:/mnt/db"), nil},
+		{"under one that is wanted", volume("/mnt/db"), []Mount{{HostPath: "/apart", ContainerPath: "/mnt/db"}}, cp("/root:/mnt", "/apart:/mnt/db"), nil},
+		{"inside the node", volume(""), []Mount{root}, cp("/srv/kind:/mnt", "/a:/mnt/db"), nil},
+		{"on a node that has no such mount", volume("/mnt/db"), []Mount{root}, append(cp("/srv/kind:/mnt"), node("lab-worker", "worker", "/a:/mnt/db")...), nil},
+		{
+			"on the worker that has it", volume("/mnt/db"),
+			[]Mount{root, {HostPath: "/srv/kind", ContainerPath: "/mnt", Role: "worker", Node: 1}},
+			append(cp("/srv/kind:/mnt"), append(node("lab-worker2", "worker", "/srv/kind:/mnt", "/a:/mnt/db"), node("lab-worker", "worker", "/b:/mnt/db")...)...),
+			[]string{"/mnt/db: expected /srv/kind/db, actual /a (node lab-worker2)"},
+		},
+		{"two volumes, one mount", []Volume{{NodePath: "/mnt/s/a"}, {NodePath: "/mnt/s/b"}}, []Mount{root}, cp("/srv/kind:/mnt", "/o:/mnt/s"), []string{"/mnt/s: expected /srv/kind/s, actual /o"}},
+	} {
+		var got []string
+		for _, m := range Shadowed(r.volumes, r.want, r.live) {
+			got = append(got, m.String())
+		}
+		if !slices.Equal(got, r.says) {
+			t.Errorf("%s: %q", r.name, got)
 		}
 	}
 }

@@ -100,7 +100,9 @@ func (r *renderer) services() {
 		}
 	}
 	if m := r.d.Spec.Maintenance; m != nil {
-		if _, ok := r.podWith(m.Container); !ok {
+		if p, ok := r.podWith(m.Container); ok {
+			r.result.Page = &Page{Workload: r.podName(p, "deployment"), Service: r.podName(p, "service"), Port: m.Port}
+		} else {
 			r.refuseSpec("maintenance-service", m.Pos, "container %s is in no pod: %s", m.Container, r.containerNames())
 		}
 	}
