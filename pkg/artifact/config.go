@@ -81,33 +81,34 @@ const OnceSoak = 5 * time.Second
 
 // The times nobody can set.
 const (
-	observeEvery  = 5 * time.Minute
-	blindInterval = 5 * time.Minute // without validators
-	soakEvery     = 5 * time.Second
-	hotFirst      = 2 * time.Second // for hotBrief, then hotThen, at most hotMost per cause
-	hotThen       = 5 * time.Second
-	hotBrief      = time.Minute
-	hotMost       = 10 * time.Minute
-	expectFirst   = time.Second // a single run that waits for an artifact; for expectBrief
-	expectThen    = 5 * time.Second
-	expectBrief   = 30 * time.Second
-	retryOnce     = time.Second
-	backoffMost   = 15 * time.Minute
-	limitedLeast  = time.Minute // after a 429
-	hintBurst     = 3
-	hintEvery     = 2 * time.Second
-	troubleAfter  = 10 * time.Minute // and troubleLooks failures
-	troubleLooks  = 3
-	probeFirst    = time.Second
-	passesNeeded  = 3
-	failsAllowed  = 2               // in a row while soaking
-	liarGrace     = 5 * time.Second // a target that took an artifact still shows the old one
-	heldAgain     = time.Minute     // a hold of the target's is asked about again
-	mostRequests  = 32
-	mostTried     = 2000
-	mostEvidence  = 20      // quarantine entries that keep their evidence
-	evidenceSize  = 4 << 10 // bytes each
-	evidenceItems = 16
+	observeEvery   = 5 * time.Minute
+	blindInterval  = 5 * time.Minute // without validators
+	soakEvery      = 5 * time.Second
+	hotFirst       = 2 * time.Second // for hotBrief, then hotThen, at most hotMost per cause
+	hotThen        = 5 * time.Second
+	hotBrief       = time.Minute
+	hotMost        = 10 * time.Minute
+	expectFirst    = time.Second // a single run that waits for an artifact; for expectBrief
+	expectThen     = 5 * time.Second
+	expectBrief    = 30 * time.Second
+	retryOnce      = time.Second
+	backoffMost    = 15 * time.Minute
+	limitedLeast   = time.Minute // after a 429
+	hintBurst      = 3
+	hintEvery      = 2 * time.Second
+	troubleAfter   = 10 * time.Minute // and troubleLooks failures
+	troubleLooks   = 3
+	probeFirst     = time.Second
+	passesNeeded   = 3
+	failsAllowed   = 2               // in a row while soaking
+	liarGrace      = 5 * time.Second // a target that took an artifact still shows the old one
+	heldAgain      = time.Minute     // a hold of the target's is asked about again
+	mostRequests   = 32
+	mostTried      = 2000
+	mostQuarantine = 500
+	mostEvidence   = 5       // quarantine entries that keep their evidence
+	evidenceSize   = 4 << 10 // bytes each
+	evidenceItems  = 16
 )
 
 // probeDelay is how long after probe n (from 0, the activation itself) the next

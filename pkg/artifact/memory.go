@@ -326,7 +326,7 @@ func (m *Memory) resting() Phase {
 func (m *Memory) quarantine(l Line, id ID) {
 	all := slices.DeleteFunc(slices.Clone(m.Quarantine), func(q Quarantine) bool { return q.ID == id })
 	all = append(all, Quarantine{ID: id, At: l.Time, Attempt: l.Attempt, Reason: l.Reason, Evidence: l.Evidence})
-	if n := len(all) - mostTried; n > 0 {
+	if n := len(all) - mostQuarantine; n > 0 {
 		all = all[n:]
 	}
 	if n := len(all) - mostEvidence; n > 0 {
