@@ -102,10 +102,11 @@ func (k *core) resetWork() {
 	s := &k.s
 	s.step, s.stepAt, s.stepFails, s.stepErr = stepNone, time.Time{}, 0, nil
 	s.window, s.rounds, s.passes, s.misses, s.blankFrom = time.Time{}, 0, 0, 0, time.Time{}
-	s.activated, s.evidence, s.probes, s.attempts, s.proof = nil, nil, nil, nil, false
+	s.refusals, s.activated, s.evidence, s.probes, s.attempts, s.proof = 0, nil, nil, nil, nil, false
 }
 
-// overtaken gives an attempt up for something newer, while nothing was touched.
+// overtaken gives an attempt up, while nothing was touched, when the source no
+// longer offers it: something newer is there, or it was withdrawn.
 func (k *core) overtaken() bool {
 	m := k.m()
 	a := m.Attempt
@@ -113,17 +114,12 @@ func (k *core) overtaken() bool {
 		return false
 	}
 	o := *m.Offered
-	if m.Running != nil && o.ID == m.Running.ID {
-		return false
+	how := "overtaken by"
+	if _, no := k.older(o); no || m.Running != nil && m.Running.ID == o.ID {
+		how = "withdrawn for"
 	}
-	if o.Order != 0 && o.Order < a.Candidate.Order {
-		return false
-	}
-	if _, no := k.older(o); no {
-		return false
-	}
-	k.tell(SkippedEvent, a.Candidate.ID, "%s is overtaken by %s", a.Candidate.ID.Short(), o.ID.Short())
-	k.giveUp(Line{Reason: "overtaken by " + string(o.ID)})
+	k.tell(SkippedEvent, a.Candidate.ID, "%s is %s %s", a.Candidate.ID.Short(), how, o.ID.Short())
+	k.giveUp(Line{Reason: how + " " + string(o.ID)})
 	return true
 }
 
@@ -224,6 +220,15 @@ func (k *core) again(f *Failure, base time.Duration) {
 	if s.stepFails == 2 {
 		k.tell(TroubleEvent, k.m().Attempt.Candidate.ID, "%s: %s", k.m().Phase, f.Error())
 	}
+}
+
+// notTaken tries an activation again that changed nothing. What comes before
+// it works, so that its failures are counted apart.
+func (k *core) notTaken(f *Failure) {
+	s := &k.s
+	s.refusals++
+	s.stepFails, s.stepErr = 1, f
+	s.stepAt = k.now.Add(max(k.backoff(s.refusals, k.c.Interval), f.RetryAfter))
 }
 
 // next goes on to a step.
@@ -451,6 +456,10 @@ func (k *core) activate() bool {
 			return true
 		}
 	}
+	if first && a.By == ByEnforce && m.Pause != nil {
+		k.giveUp(Line{Reason: "paused"})
+		return true
+	}
 	if first && k.c.AllowDowngrade {
 		s.downs = with(s.downs, a.Candidate.ID)
 	}
@@ -482,8 +491,8 @@ func (k *core) taken(f *Failure) {
 			return
 		}
 		k.tell(HookEvent, a.Candidate.ID, "not now, nothing was changed: %s", f.Error())
-		k.s.step = stepStage
-		k.again(f, k.c.Interval)
+		k.s.step = stepVerify
+		k.notTaken(f)
 		return
 	}
 	if f != nil {

@@ -113,6 +113,8 @@ const (
 	DoVerify   Do = "verify"   // hash Switch.To's stored file again; further proofs
 	DoStage    Do = "stage"    // Target.Stage(Switch), and the way back is hashed
 	DoBaseline Do = "baseline" // Prober.Probe(what runs, baseline)
+	// Right before DoActivate and DoRollback touch a file, the stored Switch.To is
+	// hashed once more; if it is wrong, they have Failed.
 	DoActivate Do = "activate" // Target.Activate(Switch)
 	DoProbe    Do = "probe"    // Target.Ready(Switch), then Prober.Probe(Switch.To)
 	DoCheck    Do = "check"    // the same of what runs already; nothing changes

@@ -324,6 +324,9 @@ func (m *Memory) resting() Phase {
 }
 
 func (m *Memory) quarantine(l Line, id ID) {
+	if m.Permit == id {
+		m.Permit = "" // its one more attempt was had
+	}
 	all := slices.DeleteFunc(slices.Clone(m.Quarantine), func(q Quarantine) bool { return q.ID == id })
 	all = append(all, Quarantine{ID: id, At: l.Time, Attempt: l.Attempt, Reason: l.Reason, Evidence: l.Evidence})
 	if n := len(all) - mostQuarantine; n > 0 {

@@ -43,7 +43,7 @@ func (k *core) after(o Observation, f *Failure) {
 	case untouched && s.activated != nil && s.activated.Class == Transient && k.c.Idempotent:
 		// It was not taken: the same attempt once more.
 		k.s.step = stepActivate
-		k.again(s.activated, k.c.Interval)
+		k.notTaken(s.activated)
 	case untouched && (s.activated != nil || k.due(s.window.Add(liarGrace))):
 		why := "the target took it and still runs " + o.String()
 		if s.activated != nil {

@@ -310,7 +310,7 @@ func (k *core) answerTo(r *Request) (Outcome, bool) {
 		if s.Hold != nil && m.Attempt == nil {
 			return k.heldOutcome(*s.Hold), true
 		}
-		return Outcome{}, false
+		return k.verbOutcome(r)
 	}
 	if f := s.lookErr; f != nil && s.lookedOp > r.since {
 		switch {
@@ -328,6 +328,22 @@ func (k *core) answerTo(r *Request) (Outcome, bool) {
 		return k.restOutcome(r, over)
 	}
 	return k.expectOutcome(r, over)
+}
+
+// verbOutcome answers a retry or rollback that found nothing to do.
+func (k *core) verbOutcome(r *Request) (Outcome, bool) {
+	m := k.m()
+	switch {
+	case m.Attempt != nil:
+		return Outcome{}, false
+	case r.Verb == RollbackVerb:
+		return Outcome{Kind: fault.Absent, Reason: "there is no version to go back to any more"}, k.backTo(r.Target) == nil
+	case m.Running != nil && m.Running.ID == r.Target && m.Drift == nil:
+		return Outcome{Kind: fault.OK, Verdict: VerdictCurrent, Reason: r.Target.Short() + " runs already"}, true
+	case m.Offered == nil || m.Offered.ID != r.Target:
+		return Outcome{Kind: fault.Held, Why: Quarantined, Reason: "the source does not offer " + r.Target.Short() + " any more"}, true
+	}
+	return Outcome{}, false
 }
 
 // followed is the answer to somebody who waits for an attempt that cannot even

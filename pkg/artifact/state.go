@@ -66,6 +66,7 @@ type State struct {
 	passes    int
 	misses    int
 	blankFrom time.Time // nothing could be asked since
+	refusals  int       // activations that changed nothing, in this attempt
 	activated *Failure  // how Activate ended
 	evidence  []string
 	probes    []ProbeResult

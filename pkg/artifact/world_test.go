@@ -1,17 +1,13 @@
 package artifact
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"homelab/pkg/fault"
 )
 
 // id makes an id out of a letter.
@@ -60,10 +56,10 @@ type world struct {
 	queries   []Query
 	steps     int
 	broken    []string // invariants
-	permits   map[ID]int
 	nextID    int64
 	torn      func(Line) bool // crash right after this line
 	crashed   bool
+	model     *model // watches the invariants of long runs; nil: none
 }
 
 type pending struct {
@@ -77,7 +73,7 @@ func newWorld(tb testing.TB) *world {
 	c.Idempotent = true
 	w := &world{
 		tb: tb, c: c, now: noon(), dice: func() float64 { return 0.5 }, bad: map[ID]bool{},
-		took: map[Do]time.Duration{}, replies: map[int64]Outcome{}, permits: map[ID]int{},
+		took: map[Do]time.Duration{}, replies: map[int64]Outcome{},
 	}
 	w.s = New(Memory{})
 	return w
@@ -111,11 +107,16 @@ func (w *world) candidate(name string, order int64) { c := cand(name, order); w.
 func (w *world) input(in Input) {
 	in.Dice = w.dice()
 	before := w.s
-	frozen, _ := json.Marshal(before.Memory)
+	var frozen []byte
+	if w.model == nil {
+		frozen, _ = json.Marshal(before.Memory)
+	}
 	var out []Effect
 	w.s, out = Next(before, in, w.c, w.now)
-	if after, _ := json.Marshal(before.Memory); string(after) != string(frozen) {
-		w.tb.Fatalf("Next changed its argument:\n%s\n%s", frozen, after)
+	if w.model == nil {
+		if after, _ := json.Marshal(before.Memory); string(after) != string(frozen) {
+			w.tb.Fatalf("Next changed its argument:\n%s\n%s", frozen, after)
+		}
 	}
 	w.steps++
 	if !w.s.Wake.IsZero() && !w.s.Wake.After(w.now) && len(out) == 0 && in.What == Tick {
@@ -134,6 +135,9 @@ func (w *world) breaks(format string, args ...any) {
 }
 
 func (w *world) effect(e Effect) {
+	if w.model != nil {
+		w.model.effect(e)
+	}
 	switch e.Do {
 	case Write:
 		w.lines = append(w.lines, e.Line)
@@ -281,7 +285,11 @@ func (w *world) step(end time.Time) bool {
 		}
 		w.pending = slices.Delete(w.pending, i, i+1)
 		w.now = later2(w.now, p.at)
-		w.input(w.result(p.e))
+		in := w.result(p.e)
+		if w.model != nil {
+			w.model.result(p.e, in)
+		}
+		w.input(in)
 		return true
 	}
 	if w.s.Wake.IsZero() || w.s.Wake.After(end) {
@@ -297,7 +305,7 @@ func (w *world) run(d time.Duration) {
 	end := w.now.Add(d)
 	for n := 0; w.step(end); n++ {
 		if n > 200000 {
-			w.tb.Fatalf("it spins: %s step %d at %s, wake %s", w.s.Memory.Phase, w.s.step, w.now, w.s.Wake)
+			w.tb.Fatalf("it spins: %s step %d at %s, wake %s\n%s", w.s.Memory.Phase, w.s.step, w.now, w.s.Wake, w.story()[:3000])
 		}
 	}
 	if !w.s.Over {
@@ -366,9 +374,3 @@ func (w *world) story() string {
 }
 
 func fails(c Class, why Why) error { return &Failure{Class: c, Why: why, What: string(c)} }
-
-func dice(r *rand.Rand) func() float64 { return r.Float64 }
-
-func sorted[T cmp.Ordered](s []T) []T { s = slices.Clone(s); slices.Sort(s); return s }
-
-func kind(o Outcome) fault.Kind { return o.Kind }
