@@ -115,7 +115,7 @@ func (k *core) looked(in Input) {
 // at: the answer may be older than the hint.
 func (k *core) onceMore() {
 	if k.s.again && k.mayLook() {
-		k.s.again, k.s.nextLook = false, k.now
+		k.s.again, k.s.nextLook = false, later2(k.now, k.s.hintAt)
 	}
 }
 
@@ -243,7 +243,7 @@ func (k *core) soon() time.Duration {
 			if r.Detached || r.Wait > 0 {
 				add(k.hotDelay(r.at))
 			}
-		case r.Wait == 0:
+		case r.Wait == 0 || r.ended:
 		case k.now.Sub(r.at) < expectBrief:
 			add(expectFirst)
 		default:
@@ -284,19 +284,18 @@ func (k *core) hint() {
 		}
 		return
 	}
-	s.tokens = min(hintBurst, s.tokens+float64(k.now.Sub(s.tokensAt))/float64(hintEvery))
-	s.tokensAt = k.now
-	at := k.now
-	if s.tokens >= 1 {
-		s.tokens--
-	} else {
-		at = k.now.Add(time.Duration((1 - s.tokens) * float64(hintEvery)))
+	if s.hintAt.After(k.now) || s.look.op != 0 && s.again {
+		return // a look is coming that answers this one too
 	}
-	if s.nextLook.IsZero() || at.Before(s.nextLook) {
-		s.nextLook = at
+	s.tokens = min(hintBurst, s.tokens+float64(k.now.Sub(s.tokensAt))/float64(hintEvery)) - 1
+	s.tokensAt, s.hintAt = k.now, k.now
+	if s.tokens < 0 {
+		s.hintAt = k.now.Add(time.Duration(-s.tokens * float64(hintEvery)))
 	}
 	if s.look.op != 0 {
 		s.again = true // the look under way may have missed it
+	} else if s.nextLook.IsZero() || s.hintAt.Before(s.nextLook) {
+		s.nextLook = s.hintAt
 	}
 }
 

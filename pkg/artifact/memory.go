@@ -292,13 +292,13 @@ func (m *Memory) done(l Line) {
 		m.Attempt = nil
 	case Halted:
 		m.Halt = l.Reason
-		if a != nil {
+		if a != nil && a.By != ByEnforce {
 			m.quarantine(l, a.Candidate.ID)
 		}
 		m.Attempt = nil
 	case Idle: // an attempt was given up
 		m.Phase = m.resting()
-		if l.ID != "" { // after it had begun
+		if l.ID != "" && (a == nil || a.By != ByEnforce) { // after it had begun
 			m.quarantine(l, l.ID)
 		}
 		if l.Contended {

@@ -20,6 +20,9 @@ func (k *core) take(in Input) {
 			k.tell(HeldEvent, "", "this watch deploys nothing for now: %s", held.Text)
 		}
 	}
+	if o := &in.Observation; o.Sight != Nothing && (o.Sight != Runs || o.ID == "") {
+		o.Sight, o.ID = Unknown, "" // something without a name is not known
+	}
 	switch in.What {
 	case Begin, Tick:
 	case Result:

@@ -475,6 +475,10 @@ func (k *core) finish(l Line, o Outcome) {
 		l.Previous = a.Previous.ID
 	}
 	k.write(l)
+	if m := k.m(); a.By == ByEnforce && l.State == Idle && m.Drift == nil {
+		before := a.Before
+		k.write(Line{Op: OpDrift, ID: before.ID, Observation: &before})
+	}
 	o = k.fill(o)
 	k.resetWork()
 	s.blocked = nil
@@ -486,6 +490,10 @@ func (k *core) finish(l Line, o Outcome) {
 	s.warnings = nil
 	s.nextObserve = k.now.Add(observeEvery)
 	k.replyAll(func(r Request) bool { return r.follows == a.N || r.Detached && r.Expect.Is(a.Candidate) }, o)
+	if l.State == Halted {
+		// What was asked before nobody would ask now.
+		k.replyAll(func(r Request) bool { return r.Verb == RetryVerb || r.Verb == RollbackVerb }, o)
+	}
 	if s.again {
 		s.again, s.nextLook = false, k.now
 	}

@@ -48,7 +48,8 @@ type State struct {
 	hot      []heat
 	tokens   float64 // hints that may look at once
 	tokensAt time.Time
-	again    bool // a hint came while nothing could be looked at
+	hintAt   time.Time // of the last look that a hint was given
+	again    bool      // a hint came while nothing could be looked at
 
 	// The target.
 	nextObserve time.Time

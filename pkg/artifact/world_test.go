@@ -59,6 +59,7 @@ type world struct {
 	nextID    int64
 	torn      func(Line) bool // crash right after this line
 	crashed   bool
+	fast      bool   // for long runs: Next's argument is not compared
 	model     *model // watches the invariants of long runs; nil: none
 }
 
@@ -108,12 +109,12 @@ func (w *world) input(in Input) {
 	in.Dice = w.dice()
 	before := w.s
 	var frozen []byte
-	if w.model == nil {
+	if w.model == nil && !w.fast {
 		frozen, _ = json.Marshal(before.Memory)
 	}
 	var out []Effect
 	w.s, out = Next(before, in, w.c, w.now)
-	if w.model == nil {
+	if w.model == nil && !w.fast {
 		if after, _ := json.Marshal(before.Memory); string(after) != string(frozen) {
 			w.tb.Fatalf("Next changed its argument:\n%s\n%s", frozen, after)
 		}
