@@ -251,6 +251,28 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// TestNewerWhileSoaking: what has begun is finished, then the newest follows
+// and those between are skipped.
+func TestNewerWhileSoaking(t *testing.T) {
+	w := newWorld(t).settled()
+	w.candidate("b", 2)
+	w.input(Input{What: Begin})
+	w.run(20 * time.Second)
+	for i, name := range []string{"c", "d", "e"} {
+		w.candidate(name, int64(3+i))
+		w.ask(Request{Verb: Hint, Detached: true})
+		w.run(5 * time.Second)
+	}
+	if w.s.Memory.Phase != Soaking || len(w.activated) != 1 {
+		t.Fatalf("%s, %d activations", w.s.Memory.Phase, len(w.activated))
+	}
+	w.run(5 * time.Minute)
+	if want := []ID{id("b"), id("e")}; !slices.Equal(w.activated, want) || w.s.Memory.Previous.ID != id("b") {
+		t.Errorf("activated %v, want %v\n%s", w.activated, want, w.story())
+	}
+	w.check()
+}
+
 // TestDrift: what each policy does about somebody else's change.
 func TestDrift(t *testing.T) {
 	for policy, want := range map[OnDrift]string{HoldDrift: "x drifted", AdoptDrift: "x", EnforceDrift: "a"} {

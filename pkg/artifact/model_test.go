@@ -21,6 +21,7 @@ type model struct {
 	orders   map[ID]int64
 	offers   []ID           // ever answered by the source
 	begun    map[int]ID     // attempt -> id, from its intent on
+	open     bool           // a switch has begun and has no end yet
 	by       Cause          // of the last one
 	auto     map[ID]int     // id -> attempt that activated it by itself
 	permits  map[ID]int     // retries asked for
@@ -98,6 +99,15 @@ func (o *model) effect(e Effect) {
 }
 
 func (o *model) line(l Line) {
+	if l.Op == OpDone && l.State == Idle && l.ID == "" && o.open {
+		o.breaks("attempt %d was dropped after it had begun: %s", l.Attempt, l.Reason)
+	}
+	switch {
+	case l.Op == OpIntent && l.State == Switching:
+		o.open = true
+	case l.Op == OpLater, l.Op == OpDone && (l.State == Idle || l.State == Live || l.State == RolledBack || l.State == Halted):
+		o.open = false
+	}
 	switch {
 	case l.Op == OpIntent && l.State == Fetching:
 		o.ready = map[Do]ID{}
