@@ -114,6 +114,6 @@ const (
 // probeDelay is how long after probe n (from 0, the activation itself) the next
 // is due: 1, 1, 1, 2, 3, 3, 4, 5, 5 … seconds.
 func probeDelay(n int) time.Duration {
-	steps := [...]time.Duration{1, 1, 1, 2, 3, 3, 4, 5}
-	return steps[min(n, len(steps)-1)] * time.Second
+	steps := [...]int{1, 1, 1, 2, 3, 3, 4, 5}
+	return time.Duration(steps[min(n, len(steps)-1)]) * time.Second
 }

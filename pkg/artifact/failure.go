@@ -34,7 +34,7 @@ const (
 )
 
 // Failure is the one error type that sources and targets return on purpose.
-type Failure struct {
+type Failure struct { //nolint:errname // it is data as much as an error, and travels as both
 	Class Class
 	Why   Why    // with Hold: which hold
 	What  string // one sentence, cleaned of foreign control characters

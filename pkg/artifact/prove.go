@@ -280,13 +280,12 @@ func (k *core) soakNext() time.Time {
 
 // soaked looks whether the soak is over: then the target is asked once more.
 // The last round must have passed.
-func (k *core) soaked() bool {
+func (k *core) soaked() {
 	s := &k.s
 	if s.step != stepSoak || s.misses > 0 || !s.blankFrom.IsZero() || !k.due(s.window.Add(k.c.Soak)) {
-		return false
+		return
 	}
 	k.next(stepSoakEnd)
-	return true
 }
 
 // soakEnd makes the version live if the target still runs it.

@@ -75,7 +75,7 @@ func Open(dir string) (*Journal, artifact.Memory, Report, error) {
 		err = j.open(m, rep, end)
 	}
 	if err != nil {
-		j.Close()
+		_ = j.Close()
 		return nil, none, rep, err
 	}
 	return j, m, rep, nil
@@ -86,8 +86,8 @@ func takeLock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor is small
-		f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, ErrLocked
 		}
@@ -105,7 +105,7 @@ func (j *Journal) open(m artifact.Memory, rep Report, end int64) error {
 	f, err := os.OpenFile(filepath.Join(j.dir, linesFile), os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrNotExist) || rep.Lost != "" {
 		if err == nil {
-			f.Close()
+			_ = f.Close()
 		}
 		if err := j.rotate(m); err != nil {
 			return err
@@ -116,11 +116,11 @@ func (j *Journal) open(m artifact.Memory, rep Report, end int64) error {
 		return err
 	}
 	if err := errors.Join(f.Truncate(end), f.Sync()); err != nil {
-		f.Close()
+		_ = f.Close()
 		return err
 	}
 	if _, err := f.Seek(end, io.SeekStart); err != nil {
-		f.Close()
+		_ = f.Close()
 		return err
 	}
 	j.file, j.size, j.head = f, end, 0
@@ -178,7 +178,7 @@ func (j *Journal) rotate(m artifact.Memory) error {
 	}
 	j.head = j.size
 	if old != nil {
-		old.Close()
+		_ = old.Close()
 	}
 	current := filepath.Join(j.dir, linesFile)
 	if err := os.Rename(current, filepath.Join(j.dir, olderFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -259,8 +259,8 @@ func Locked(dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) //nolint:gosec // a descriptor is small
+	defer func() { _ = f.Close() }()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return true, nil
 	}
@@ -357,7 +357,7 @@ func readLines(path string) (lines []artifact.Line, end int64, damage, err error
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	r := bufio.NewReader(f)
 	for n := 1; ; n++ {
 		data, err := r.ReadBytes('\n')

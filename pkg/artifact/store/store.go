@@ -131,7 +131,7 @@ func (s *Store) Fetch(ctx context.Context, run string, c artifact.Candidate, fet
 	if err != nil {
 		return trouble(err)
 	}
-	defer os.Remove(at)
+	defer func() { _ = os.Remove(at) }()
 	w := &meter{w: f, sum: sha256.New(), most: s.o.MaxSize}
 	if c.Size > 0 {
 		w.most = c.Size
@@ -243,14 +243,14 @@ func (s *Store) Verify(ctx context.Context, id artifact.ID) error {
 	if path == "" {
 		return &artifact.Failure{Class: artifact.Absent, What: string(id) + " is not a file's hash"}
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0) //nolint:gosec // our own directory
 	if errors.Is(err, fs.ErrNotExist) {
 		return &artifact.Failure{Class: artifact.Absent, What: id.Short() + " is not in the store", Err: err}
 	}
 	if err != nil {
 		return trouble(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, reader{ctx, f}); err != nil {
 		return trouble(err)
@@ -281,7 +281,7 @@ func (s *Store) Import(ctx context.Context, run, path string) (artifact.ID, erro
 	if err != nil {
 		return "", trouble(err)
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	info, err := from.Stat()
 	if err != nil {
 		return "", trouble(err)
@@ -297,7 +297,7 @@ func (s *Store) Import(ctx context.Context, run, path string) (artifact.ID, erro
 	if err != nil {
 		return "", trouble(err)
 	}
-	defer os.Remove(at)
+	defer func() { _ = os.Remove(at) }()
 	sum := sha256.New()
 	_, err = io.Copy(io.MultiWriter(f, sum), reader{ctx, from})
 	if err = errors.Join(err, f.Chmod(0o444), f.Sync(), f.Close()); err != nil {
