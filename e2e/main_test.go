@@ -10,12 +10,18 @@ import (
 	"time"
 
 	"homelab/e2e/cluster"
+	"homelab/internal/dockersim"
 )
 
 // shared is the control plane of all tests: a test has a namespace of its own.
 var shared *cluster.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(dockersim.EnvDir) != "" {
+		dockersim.Main() // as the program docker
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	bin := os.Getenv("HOMELAB_E2E_CONTROLPLANE")

@@ -237,7 +237,7 @@ func (d *deployer) tryStop(o apply.DeleteOptions) (*apply.Plan, error) {
 	if err := apply.Refusal(conflicts); err != nil {
 		return p, err
 	}
-	ctx, cancel := context.WithTimeoutCause(d.t.Context(), 30*time.Second, fault.ErrTimeUp)
+	ctx, cancel := context.WithTimeoutCause(d.t.Context(), 90*time.Second, fault.ErrTimeUp)
 	defer cancel()
 	return p, apply.Delete(ctx, d.c, p, apply.Options{})
 }
@@ -484,7 +484,7 @@ func TestStackLeavesASiblingsVolumesAlone(t *testing.T) {
 	}
 	c.scope.Dir = b.scope.Dir
 	if _, err := c.tryPlan(c.volume("log", "/mnt/"+id+"/b/below")...); err != nil {
-		t.Errorf("a volume claimed in its own namespace is its own: %v", err)
+		t.Errorf("a volume that was released in its own namespace is its own: %v", err)
 	}
 	if _, err := a.tryPlan(a.volume("log", "/mnt/"+id+"/b/below")...); kindOf(err) != fault.Conflict || !strings.Contains(err.Error(), id+"-db") {
 		t.Errorf("a directory in the sibling's: %v", err)

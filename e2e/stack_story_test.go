@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +31,7 @@ func TestStackFromSpecToStop(t *testing.T) {
 		s.must("changes", "deployment", "start", "--dir", "d", "--dry-run")
 	})
 	up := s.must("up", "deployment", "--dir", "d", "start", within)
-	if len(up.result.Targets) != 2 || up.result.Deployment.ID != id || up.result.Deployment.Namespace != ns {
+	if len(up.result.Targets) != 3 || up.result.Deployment.ID != id || up.result.Deployment.Namespace != ns {
 		t.Errorf("start: %s", up.out)
 	}
 	for _, name := range []string{id + "-shop-deployment", id + "-back-deployment"} {
@@ -79,17 +80,46 @@ func TestStackFromSpecToStop(t *testing.T) {
 		t.Errorf("diff --exit-code: %d %s", d.code, d.out)
 	}
 	s.must("up", "deployment", "update", "--dir", "d", within)
+	s.edit("d/config.env", "LOG=debug", "LOG=info")
+	s.must("up", "deployment", "update", "--dir", "d", within)
 
 	// A service that is no longer rendered is taken away.
+	s.push("stacks/shop/stack.yml", "  - old\n", "")
+	s.push("deployment/spec.yml", "    old:\n     - '9090'\n", "")
+	d = s.must("up", "deployment", "restart", "--dir", "d", within)
+	if got := d.touched(); !slices.Equal(got, []string{"-Deployment " + id + "-old-deployment", "-Service old"}) {
+		t.Errorf("restart without old: %v", got)
+	}
+	look.Gone("deployments", id+"-old-deployment")
+	s.silent(func() { s.must("up", "deployment", "restart", "--dir", "d", within) })
+
+	// With one pod file its Deployment is called otherwise. It mounts the claim
+	// of the one it replaces, which therefore goes first.
 	s.push("stacks/shop/stack.yml", "  - back\n", "")
 	s.push("deployment/spec.yml", "    back:\n     - '8080'\n", "")
-	d = s.must("up", "deployment", "restart", "--dir", "d", within)
-	if got := d.touched(); !slices.Contains(got, "-Deployment "+id+"-back-deployment") || !slices.Contains(got, "-Service "+id+"-back-service") {
-		t.Errorf("restart without back: %v", got)
+	events := look.Record("pods")
+	s.must("up", "deployment", "restart", "--dir", "d", within)
+	writers := map[string]bool{}
+	for _, e := range events.Events() {
+		if image := e.Object.Str("spec", "containers", 0, "image"); image != "acme/web:1-ok" {
+			continue
+		}
+		writers[e.Object.Name()] = e.Type != "DELETED"
+		if n := len(slices.Collect(maps.Values(writers))); n > 2 {
+			t.Errorf("%d pods", n)
+		}
+		both := 0
+		for _, there := range writers {
+			if there {
+				both++
+			}
+		}
+		if both > 1 {
+			t.Errorf("two pods write the same data: %v", writers)
+		}
 	}
-	if got := look.List("deployments", ""); len(got) != 1 {
-		t.Errorf("%d Deployments are left", len(got))
-	}
+	look.Gone("deployments", id+"-shop-deployment")
+	look.Gone("deployments", id+"-back-deployment")
 	s.silent(func() { s.must("up", "deployment", "restart", "--dir", "d", within) })
 
 	// Stopped: what holds data stays, and is found again.

@@ -48,22 +48,22 @@ func TestForge(t *testing.T) {
 			}
 			f := open("canary-forge")
 			for _, remote := range []string{"https://other.example.lan/lab/infra.git", "file:///srv/git/lab/infra.git", "git@other.example.lan:lab/infra.git"} {
-				if ok, err := f.Check(t.Context(), remote); ok || err != nil {
-					t.Errorf("%s: %v, %v", remote, ok, err)
+				if got, err := f.Check(t.Context(), remote); got != (landing.Access{}) || err != nil {
+					t.Errorf("%s: %+v, %v", remote, got, err)
 				}
 			}
 			if len(sim.Auth()) != 0 {
 				t.Fatalf("a host that is not listed was asked: %v", sim.Calls())
 			}
-			if ok, err := open("").Check(t.Context(), "git@git.example.lan:lab/infra.git"); ok || err != nil {
-				t.Errorf("without a token: %v, %v", ok, err)
+			if ok, err := open("").Check(t.Context(), "git@git.example.lan:lab/infra.git"); ok.Token || ok.Kind != kind || ok.Page != "https://git.example.lan/lab/infra" || err != nil {
+				t.Errorf("without a token: %+v, %v", ok, err)
 			}
 			if slices.ContainsFunc(sim.Auth(), func(s string) bool { return s != "" }) {
 				t.Error("a token was sent while asking for the kind")
 			}
 			const remote = "ssh://git@git.example.lan:2222/lab/infra.git"
-			if ok, err := f.Check(t.Context(), remote); !ok || err != nil {
-				t.Fatalf("%s: %v, %v", kind, ok, err)
+			if ok, err := f.Check(t.Context(), remote); !ok.Token || err != nil {
+				t.Fatalf("%s: %+v, %v", kind, ok, err)
 			}
 			p, err := f.Open(t.Context(), landing.Proposal{Remote: remote, Review: remote, Branch: "anna/fan", Base: "main", Title: "T"})
 			if err != nil || p.State != "open" {
@@ -78,8 +78,8 @@ func TestForge(t *testing.T) {
 			if !named || kind != "forgejo" { // it takes seconds to believe
 				continue
 			}
-			if ok, err := open("wrong").Check(t.Context(), remote); ok || fault.KindOf(err) != fault.Denied {
-				t.Errorf("refused: %v, %v", ok, err)
+			if ok, err := open("wrong").Check(t.Context(), remote); ok.Token || fault.KindOf(err) != fault.Denied {
+				t.Errorf("refused: %+v, %v", ok, err)
 			}
 		}
 	}

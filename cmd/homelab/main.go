@@ -32,19 +32,21 @@ func main() {
 		env:     env,
 		dir:     dir,
 		version: version,
+		name:    os.Args[0],
 	})
 	stop()
 	os.Exit(code)
 }
 
 // withSignals returns a context that SIGINT and SIGTERM end, with the signal
-// as its cause: 130 and 143 are told apart by it. The second signal ends the
+// as its cause: 130 and 143 are told apart by it. A terminal that goes away
+// (SIGHUP) interrupts too: what the process started would outlive it. The second signal ends the
 // process at once, whatever still cleans up; on a terminal the cursor, which a
 // live view may have hidden, comes back.
 func withSignals(ctx context.Context, terminal bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() { //nolint:gosec // it answers signals for as long as the process lives
 		for first := true; ; first = false {
 			got, ok := <-ch

@@ -231,7 +231,7 @@ func TestBug(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := streams.Configure(settings(guess(args), a.env)); err != nil {
+		if err := streams.Configure(a.settings(a.guess(args))); err != nil {
 			t.Fatal(err)
 		}
 		if slices.Contains(args, "--verbose") {

@@ -21,6 +21,7 @@ import (
 	"homelab/verbs/deploy"
 	"homelab/verbs/deployment"
 	"homelab/verbs/doctor"
+	"homelab/verbs/legacy"
 	"homelab/verbs/verb"
 	"homelab/verbs/work"
 )
@@ -31,17 +32,22 @@ type process struct {
 	env     config.Env
 	dir     string
 	version string
+	name    string // what it was called by; "" is homelab
 }
 
 // run executes one command line and returns the exit code. Whatever happens,
 // stdout gets exactly one result.
 func run(ctx context.Context, args []string, p process) (code int) {
-	a := &app{process: p, flags: &verb.Flags{}}
+	a := &app{process: p, flags: &verb.Flags{}, older: older{is: legacy.Named(p.name)}}
+	a.ran = func(*cobra.Command) {}
 	root := a.root() //nolint:contextcheck // verbs get theirs when they run
+	if a.older.is {
+		root = a.olderRoot() //nolint:contextcheck // as above
+	}
 	root.SetArgs(args)
 	// Before flags are parsed, what is said already obeys the ones that can be
 	// recognised: a wrong flag under --json is told as JSON.
-	_ = p.streams.Configure(settings(guess(args), p.env)) // the guessed values are valid
+	_ = p.streams.Configure(a.settings(a.guess(args))) // the guessed values are valid
 	p.streams.Redact(a.redact.String)
 	for _, s := range p.env.Secrets() {
 		a.redact.Add(s)
@@ -49,12 +55,15 @@ func run(ctx context.Context, args []string, p process) (code int) {
 	current := root
 	defer func() {
 		if r := recover(); r != nil {
-			code = a.bug(current, r, debug.Stack())
+			code = a.endOlder(a.bug(current, r, debug.Stack()))
 		}
 	}()
 	a.ran = func(c *cobra.Command) { current = c }
-	current, err := root.ExecuteContextC(ctx)
-	return a.end(ctx, current, err)
+	found, err := root.ExecuteContextC(ctx)
+	if !a.older.is || current == root {
+		current = found
+	}
+	return a.endOlder(a.end(ctx, current, err))
 }
 
 // end prints the result of a run whose verb could not, and returns the code.
@@ -101,7 +110,10 @@ func kindOf(c *cobra.Command) string {
 }
 
 // guess reads the output flags of a command line that may not parse.
-func guess(args []string) *verb.Flags {
+func (a *app) guess(args []string) *verb.Flags {
+	if a.older.is {
+		return &verb.Flags{} // it has none of them
+	}
 	if i := slices.Index(args, "--"); i >= 0 {
 		args = args[:i]
 	}
@@ -115,14 +127,14 @@ func guess(args []string) *verb.Flags {
 	return f
 }
 
-func settings(f *verb.Flags, env config.Env) ui.Settings {
+func (a *app) settings(f *verb.Flags) ui.Settings {
 	mode, err := f.Mode()
 	if err != nil {
 		mode = ui.JSON
 	}
 	return ui.Settings{
 		Mode: mode, Quiet: f.Quiet, Verbose: f.Verbose, Color: f.Color,
-		NoColor: env.NoColor(), Dumb: env.DumbTerminal(), CI: env.CI(),
+		NoColor: a.env.NoColor(), Dumb: a.env.DumbTerminal(), CI: a.env.CI(), Script: a.script(),
 	}
 }
 
@@ -143,7 +155,7 @@ in the cluster", and says exactly where it stopped and why.`)
 		if _, err := a.flags.Mode(); err != nil {
 			return err
 		}
-		return a.streams.Configure(settings(a.flags, a.env))
+		return a.streams.Configure(a.settings(a.flags))
 	}
 	root.SetOut(helpOut{a.streams.Out, &a.redact})
 	root.SetErr(a.streams.Err)

@@ -18,6 +18,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/ui"
 	"homelab/verbs/about"
+	"homelab/verbs/legacy"
 	"homelab/verbs/verb"
 )
 
@@ -35,6 +36,37 @@ func (a *attempt) check() error {
 		errs = append(errs, a.oneResult())
 	}
 	errs = append(errs, a.errorsAreShort())
+	return errors.Join(errs...)
+}
+
+// older tells the runs under the older tool's name.
+func (a *attempt) older() bool { return legacy.Named(a.args[0]) }
+
+// checkOlder is what holds for every run under the older tool's name: scripts
+// find an error on stdout, in one line, exactly when the code says so, and the
+// verdict's line on stderr.
+func (a *attempt) checkOlder() error {
+	errs := []error{noSecrets(append(bytes.Clone(a.out), a.err...)), a.harmless()}
+	failures, verdicts := 0, 0
+	for line := range strings.Lines(string(a.out)) {
+		if strings.HasPrefix(line, "Error: ") {
+			failures++
+		}
+	}
+	for line := range strings.Lines(string(a.err)) {
+		if word, ok := verdictOf(line); ok && known(word) {
+			verdicts++
+		}
+		if strings.HasPrefix(line, "homelab: ") {
+			errs = append(errs, fmt.Errorf("an error is told on stderr: %q", line))
+		}
+	}
+	if a.code != 0 && failures != 1 || a.code == 0 && failures > 1 {
+		errs = append(errs, fmt.Errorf("exit code %d, and %d errors on stdout", a.code, failures))
+	}
+	if verdicts > 1 || a.code != 0 && verdicts != 1 {
+		errs = append(errs, fmt.Errorf("%d verdicts on stderr", verdicts))
+	}
 	return errors.Join(errs...)
 }
 
@@ -144,7 +176,10 @@ func headOf(object []byte) (head, error) {
 }
 
 func (a *attempt) oneResult() error {
+	aside := slices.Contains([]string{"deployment ps", "deployment logs", "deployment exec", "deployment port"}, a.path())
 	switch {
+	case aside && !a.has("--json") && !a.has("--jsonl"):
+		return a.oneAside()
 	case a.term != nil:
 		return a.oneLine(stripped(a.term.Raw()))
 	case a.has("--json"):
@@ -163,6 +198,33 @@ func (a *attempt) oneResult() error {
 		return a.object(lines[len(lines)-1], true)
 	}
 	return a.oneLine(string(a.out))
+}
+
+// oneAside checks the text form of verbs whose stdout is somebody else's: the
+// line of the result is on stderr.
+func (a *attempt) oneAside() error {
+	text := string(a.err)
+	if a.term != nil {
+		text = stripped(a.term.Raw())
+	}
+	results := 0
+	for line := range strings.Lines(text) {
+		if word, ok := verdictOf(strings.TrimRight(line, "\n")); ok && fits(word, a.code) == nil {
+			results++
+			if _, next, ok := strings.Cut(strings.TrimRight(line, "\n"), "; next: "); ok && a.term == nil {
+				if err := pasteable(next); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if results == 0 && a.code == fault.Usage.Code() && a.term == nil {
+		return a.oneLine(string(a.out)) // the verb itself has not begun
+	}
+	if results != 1 {
+		return fmt.Errorf("stderr has %d results: %q", results, text)
+	}
+	return nil
 }
 
 // stripped is what a terminal got, without what moves things on it.
@@ -212,7 +274,7 @@ func fits(verdict string, code int) error {
 		"success": {0}, "failure": {1}, "error": {1}, "declined": {1}, "blocked": {5}, "canceled": {6}, "superseded": {6},
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
 		"interrupted": {130, 143}, "ready": {0}, "paused": {5}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
-		"created": {0}, "same": {0}, "changes": {0},
+		"created": {0}, "same": {0}, "changes": {0, 1}, "up": {0}, "stopped": {0},
 		"landed": {0}, "nothing": {0},
 		"started": {0}, "existing": {0}, "cleaned": {0}, "restored": {0}, "aborted": {0},
 	}
@@ -254,8 +316,8 @@ func (a *attempt) oneLine(out string) error {
 	}
 	payload := slices.Contains([]string{
 		"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
-		"work start", "work status", "work clean", "work restore",
-	}, a.path()) ||
+		"work start", "work status", "work clean", "work restore", "deployment history", "deployment diff", "deployment status", "deployment volumes",
+	}, a.path()) || strings.HasPrefix(a.path(), "deployment ") && a.has("--dry-run") ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {
 	case last == "" && (!payload || a.code != 0):

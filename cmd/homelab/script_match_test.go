@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"homelab/internal/golden"
+	"homelab/pkg/ui"
 )
 
 // cmdSubset: "subset stdout|FILE WANT" proves that what WANT, a file or an
@@ -143,7 +144,44 @@ func cmdShape(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(json.Unmarshal([]byte(source(ts, from)), &v))
 	out, err := json.MarshalIndent(steady("", v), "", "  ")
 	ts.Check(err)
-	golden.Compare(worldOf(ts).t, "shape-"+args[0], append(out, '\n'))
+	golden.CompareString(worldOf(ts).t, "shape-"+args[0], named(ts, string(out))+"\n")
+}
+
+// cmdCapture: "capture VAR PATTERN" sets a variable to what the pattern's
+// group is on stdout.
+func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture VAR PATTERN")
+	}
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(source(ts, "stdout"))
+	if len(m) < 2 {
+		ts.Fatalf("%s is not on stdout", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// cmdScreen: "screen NAME" compares what the last run left on its terminal
+// with a golden file. It has to have fit: nothing may have scrolled off.
+func cmdScreen(ts *testscript.TestScript, neg bool, args []string) {
+	t := worldOf(ts).term
+	if t == nil || neg || len(args) != 1 {
+		ts.Fatalf("usage: onpty ..., then screen NAME")
+	}
+	text := named(ts, t.Screen())
+	text = regexp.MustCompile(`(?m)^\d\d:\d\d `).ReplaceAllString(text, "MM:SS ")
+	text = regexp.MustCompile(`\b\d+(\.\d+)?s\b`).ReplaceAllString(text, "TIME")
+	first, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(ui.Clean(string(t.Raw())), "\r", "")), "\n")
+	if first = regexp.MustCompile(`^\d\d:\d\d `).ReplaceAllString(first, ""); !strings.Contains(t.Screen(), first[:min(len(first), 20)]) {
+		ts.Fatalf("%q has scrolled off:\n%s", first, t.Screen())
+	}
+	golden.CompareString(worldOf(ts).t, "screen-"+args[0], text+"\n")
+}
+
+// named gives names to what differs from run to run in the work verbs: the
+// directory, and the IDs of landings and trash.
+func named(ts *testscript.TestScript, text string) string {
+	text = strings.ReplaceAll(text, ts.Getenv("WORK"), "WORK")
+	return regexp.MustCompile(`\b\d{8}T\d{6}Z-[0-9a-f]{4}\b`).ReplaceAllString(text, "ID")
 }
 
 // steady replaces what differs from run to run.
@@ -167,6 +205,8 @@ func steady(key string, v any) any {
 		if _, err := time.Parse(time.RFC3339, v); err == nil {
 			return "TIME"
 		}
+		// How long something is so already is told only from a second on.
+		v = regexp.MustCompile(` for \d+m?\d*s\b`).ReplaceAllString(v, "")
 		v = regexp.MustCompile(`\b\d+m?\d*s\b`).ReplaceAllString(v, "DURATION")
 		return regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(v, "ADDRESS")
 	}

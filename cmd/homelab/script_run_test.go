@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"homelab/internal/ptytest"
+	"homelab/verbs/legacy"
 )
 
 // binaryVar names another binary to prove than the one that was just built:
@@ -43,7 +44,7 @@ type attempt struct {
 	ended    time.Time
 }
 
-const usually = 12 * time.Second // what a run may take unless a script says otherwise
+const usually = 30 * time.Second // what a run may take unless a script says otherwise
 
 // parseAttempt reads [within DUR] [during FILE] [signal INT|TERM after TEXT]
 // [onpty WxH] COMMAND...
@@ -151,7 +152,7 @@ func (b *watched) until(ctx context.Context, text string) error {
 // harness's: a step that failed, a command that did not end.
 func (a *attempt) run(w *world, getenv func(string) string) error {
 	path := a.args[0]
-	if other := os.Getenv(binaryVar); other != "" && path == "homelab" {
+	if other := os.Getenv(binaryVar); other != "" && (path == "homelab" || path == legacy.Name) {
 		path = other
 	}
 	if !strings.Contains(path, "/") {
@@ -164,6 +165,9 @@ func (a *attempt) run(w *world, getenv func(string) string) error {
 		}
 	}
 	cmd := exec.Command(path, a.args[1:]...)
+	if a.older() {
+		cmd.Args[0] = legacy.Name // whatever file it is
+	}
 	cmd.Dir, cmd.Env = a.dir, append(slices.Clone(a.env), "PWD="+a.dir)
 	ctx, cancel := context.WithTimeout(context.Background(), a.within)
 	defer cancel()
@@ -277,8 +281,11 @@ func (a *attempt) step(ctx context.Context, w *world, head, line string,
 		return nil
 	case "signal":
 		sig := syscall.SIGINT
-		if rest == "TERM" {
+		switch rest {
+		case "TERM":
 			sig = syscall.SIGTERM
+		case "HUP":
+			sig = syscall.SIGHUP
 		}
 		a.signaled = time.Now()
 		return signal(sig)
@@ -356,6 +363,12 @@ func (a *attempt) judge(ts *testscript.TestScript, want int, err error) {
 		ts.Fatalf("%v", err)
 	case a.code != want:
 		ts.Fatalf("exit code %d, not %d", a.code, want)
+	}
+	if a.older() {
+		if err := a.checkOlder(); err != nil {
+			ts.Fatalf("%v", err)
+		}
+		return
 	}
 	if filepath.Base(a.args[0]) != "homelab" {
 		return

@@ -12,7 +12,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"homelab/internal/composesim"
+	"homelab/internal/dockersim"
 	"homelab/internal/tlstest"
+	"homelab/verbs/legacy"
 )
 
 // The scripts in testdata/script run this program as users do: a process of
@@ -22,7 +25,7 @@ import (
 const scriptsAtOnce = "16"
 
 func TestMain(m *testing.M) {
-	testscript.Main(suite{m}, map[string]func(){"homelab": main})
+	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main, "dockersim": dockersim.Main, "composesim": composesim.Main})
 }
 
 // suite prepares what all scripts share.
@@ -53,10 +56,10 @@ func TestScripts(t *testing.T) {
 		Dir:   filepath.Join("testdata", "script"),
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": cmdLab, "kube": cmdKube, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
-			"commit": cmdCommit, "exits": cmdExits, "verdict": cmdVerdict,
+			"lab": cmdLab, "kube": cmdKube, "docker": cmdDocker, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy,
+			"commit": cmdCommit, "page": cmdPage, "exits": cmdExits, "verdict": cmdVerdict,
 			"subset": cmdSubset, "jsonl": cmdJSONL, "shape": cmdShape, "ttyframe": cmdTTYFrame,
-			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "ttyheight": cmdTTYHeight,
+			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "screen": cmdScreen, "capture": cmdCapture, "ttyheight": cmdTTYHeight,
 		},
 		Condition: func(c string) (bool, error) {
 			if c == "root" {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -96,8 +97,21 @@ func cmdLab(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// do lets rows without a commit be of head.
+// do lets rows without a commit be of head. @DIR:REV is what that is in a
+// repository right now: commits that a run makes cannot be named beforehand.
 func (w *world) do(args []string, head string) (int64, error) {
+	args = slices.Clone(args)
+	for i, a := range args {
+		dir, rev, ok := strings.Cut(strings.TrimPrefix(a, "@"), ":")
+		if !ok || !strings.HasPrefix(a, "@") {
+			continue
+		}
+		out, err := exec.Command("git", "-C", filepath.Join(w.work, dir), "rev-parse", "--verify", rev).Output()
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", a, err)
+		}
+		args[i] = strings.TrimSpace(string(out))
+	}
 	events := []string{"push", "manual", "tag", "cron", "pr", "event"}
 	if slices.Contains(events, args[0]) && !slices.Contains(args, "--commit") {
 		args = append(slices.Clone(args), "--commit", head)

@@ -26,6 +26,7 @@ type app struct {
 	current *cobra.Command // the verb that runs
 	ran     func(*cobra.Command)
 	redact  transport.Redactor
+	older   older
 
 	once    sync.Once
 	repo    *git.Repo

@@ -4,17 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"homelab/pkg/stack/directory"
 	"homelab/pkg/stack/file"
-	"homelab/pkg/stack/kind"
 	"homelab/verbs/deploy"
 )
 
 func (a *app) stackDeps() deploy.StackDeps {
-	return deploy.StackDeps{Env: a.stackEnv, Clusters: a.kindClusters, Version: a.version}
+	return deploy.StackDeps{Env: a.stackEnv, Clusters: a.kindClusters, Version: a.version, Rules: a.rules(), Hooks: a.hooks}
 }
 
 // stackEnv says where stacks are found and what paths mean.
@@ -27,7 +24,22 @@ func (a *app) stackEnv(ctx context.Context) (file.Env, error) {
 	if err != nil {
 		return file.Env{}, err
 	}
-	return file.Env{Home: a.env.Home(), WorkDir: dir, RepoBase: e.RepoBase.V, Roots: e.StackRoots.V}, nil
+	base := e.RepoBase.V
+	if a.older.local {
+		if base, err = a.besides(); err != nil {
+			return file.Env{}, err
+		}
+	}
+	return file.Env{Home: a.env.Home(), WorkDir: dir, RepoBase: base, Roots: e.StackRoots.V}, nil
+}
+
+// rules are those that new directories are made with: under the older name
+// they stay the older tool's.
+func (a *app) rules() file.Rules {
+	if a.older.is {
+		return file.V1
+	}
+	return file.V2
 }
 
 // kindClusters lists the kind clusters that run. Without docker there are
@@ -36,19 +48,18 @@ func (a *app) kindClusters(ctx context.Context) ([]directory.Cluster, error) {
 	if !a.hasProgram("docker") {
 		return nil, nil
 	}
-	engine := &kind.Engine{Dir: a.dir, Env: a.env.Child(), Log: a.streams.Verbosef}
-	names, err := engine.List(ctx)
+	w, err := a.world(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	all, err := w.Clusters(ctx, "", "")
 	if err != nil {
 		return nil, err
 	}
 	var out []directory.Cluster
-	for _, name := range names {
-		nodes, err := engine.Nodes(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if len(nodes) > 0 && !slices.ContainsFunc(nodes, func(n kind.Node) bool { return !n.Running }) {
-			out = append(out, directory.Cluster{Name: name, Ours: strings.HasPrefix(name, "laconic-")})
+	for _, c := range all {
+		if c.Running {
+			out = append(out, directory.Cluster{Name: c.Name, Ours: c.Ours})
 		}
 	}
 	return out, nil

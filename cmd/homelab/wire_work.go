@@ -20,7 +20,7 @@ func (a *app) workDeps() work.Deps {
 		cache = filepath.Join(cache, "homelab")
 	}
 	return work.Deps{
-		IO: a.streams, Flags: a.flags, Checkout: a.checkout, Child: a.env.Child(), Cache: cache,
+		IO: a.streams, Flags: a.flags, Checkout: a.landCheckout, Child: a.env.Child(), Cache: cache,
 		Dir: a.dir, User: a.env.User(), Forge: a.forge,
 		File: config.RepoFile, Rules: rules,
 		Deploy: func(tell func(string)) landing.Deploy { return &landDeploy{a: a, tell: tell} },

@@ -21,6 +21,8 @@ import (
 // words below or ends in "-" and one of them, so that main-3f9c2ab-crash
 // carries a commit too. Any other tag is ok.
 //
+//	done               ends with 0 soon, for Jobs
+//	fails              ends with 1 soon, for Jobs
 //	ok                 pulled, started and ready within half a second
 //	slow-5s            ready after that time
 //	never-ready        runs; the readiness probe fails

@@ -27,6 +27,7 @@ type pod struct {
 	init, main  []*container
 	initialized bool
 	phase       string   // "" as long as the containers decide it
+	over        string   // the phase when all containers ended for good
 	reason      string   // with a phase
 	gates       []string // readiness gates not yet true
 	since       map[string][2]string
@@ -49,7 +50,7 @@ type container struct {
 
 // acts finds the word at the end of a tag. Longer words come first.
 var acts = regexp.MustCompile(`(?:^|-)(?:(ready-then-crash|never-ready|oom|liveness|exec-format|run-as-root|config-cache|` +
-	`pull-notfound|pull-denied|pull-timeout|invalid-name|evicted|slow-term|stuck-terminating|ok)` +
+	`pull-notfound|pull-denied|pull-timeout|invalid-name|evicted|slow-term|stuck-terminating|done|fails|ok)` +
 	`|(slow|pull-late)-([0-9]+m?s)|(crash)(?:-([0-9]+))?)$`)
 
 // act splits an image's tag into the word that says what becomes of it and the
@@ -185,11 +186,18 @@ func (p *pod) missing(ctx context.Context, c *container) string {
 			}
 			type ref struct{ kind, name string }
 			var refs []ref
+			add := func(kind string, o Object, at ...any) {
+				if o.At(append(at, "optional")...) != true {
+					refs = append(refs, ref{kind, o.Str(append(at, "name")...)})
+				}
+			}
 			for _, e := range spec.List("env") {
-				refs = append(refs, ref{"secret", e.Str("valueFrom", "secretKeyRef", "name")}, ref{"configmap", e.Str("valueFrom", "configMapKeyRef", "name")})
+				add("secret", e, "valueFrom", "secretKeyRef")
+				add("configmap", e, "valueFrom", "configMapKeyRef")
 			}
 			for _, e := range spec.List("envFrom") {
-				refs = append(refs, ref{"secret", e.Str("secretRef", "name")}, ref{"configmap", e.Str("configMapRef", "name")})
+				add("secret", e, "secretRef")
+				add("configmap", e, "configMapRef")
 			}
 			for _, r := range refs {
 				if r.name != "" && !p.exists(ctx, r.kind, r.name) {
@@ -254,6 +262,17 @@ func (p *pod) play(ctx context.Context, c *container, once bool) {
 					return
 				}
 			}
+		case "done", "fails":
+			p.run(ctx, c, false, 0, true)
+			if !sleep(ctx, 300*time.Millisecond) {
+				return
+			}
+			last, phase := exit{reason: "Completed"}, "Succeeded"
+			if c.act == "fails" {
+				last, phase = exit{code: 1, reason: "Error"}, "Failed"
+			}
+			p.change(ctx, func() { c.ready, c.state, p.over = false, last.state(), phase })
+			return
 		case "slow":
 			d, err := time.ParseDuration(c.arg)
 			if err != nil {
@@ -433,6 +452,8 @@ func (p *pod) status() map[string]any {
 	switch {
 	case phase != "":
 		return map[string]any{"phase": phase, "reason": p.reason, "message": "The node was low on resource: memory.", "startTime": p.started}
+	case p.over != "":
+		phase = p.over
 	case p.initialized && running:
 		phase = "Running"
 	default:

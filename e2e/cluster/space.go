@@ -250,6 +250,20 @@ func (s *Space) Delete(resource, name string) {
 	}
 }
 
+// Gone waits until there is no such object.
+func (s *Space) Gone(resource, name string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		_, err := s.TryGet(resource, name)
+		if Code(err) == http.StatusNotFound {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("waited %v for %s %s to be gone", patience, resource, name)
+		}
+	}
+}
+
 // Until waits until the object is there and cond holds, and returns it.
 func (s *Space) Until(resource, name, what string, cond func(Object) bool) Object {
 	s.t.Helper()

@@ -21,15 +21,17 @@ type cluster struct {
 	home    string
 	env     []string
 	kubectl string // "" where there is none
+
+	kubeconfig string
+	ca         []byte
 }
 
 func openCluster(b *bench) *cluster {
 	k := &cluster{sim: kubesim.New(kubesim.Options{}), home: b.t.TempDir()}
 	server := k.sim.Serve(b.t)
-	k.env = []string{
-		"HOME=" + k.home, "PATH=" + os.Getenv("PATH"),
-		"KUBECONFIG=" + server.Kubeconfig(b.t, "bench", kubesim.Admin, "default"),
-	}
+	k.kubeconfig = server.Kubeconfig(b.t, "bench", kubesim.Admin, "default")
+	k.ca = server.CA()
+	k.env = []string{"HOME=" + k.home, "PATH=" + os.Getenv("PATH"), "KUBECONFIG=" + k.kubeconfig}
 	k.kubectl, _ = exec.LookPath("kubectl")
 	return k
 }

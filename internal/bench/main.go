@@ -59,6 +59,8 @@ func measurements() []measurement {
 		{[]string{"deploy-start"}, deployStart},
 		{[]string{"deploy-ready", "deploy-replaced", "deploy-failed"}, deployLag},
 		{[]string{"deploy-memory", "deploy-requests"}, deployMany},
+		{[]string{"land-time", "land-line", "land-processes"}, landing},
+		{[]string{"stack-render", "stack-restart", "stack-writes", "stack-memory"}, stacks},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
 		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}
@@ -85,7 +87,7 @@ type machine struct {
 
 func main() {
 	dir := flag.String("dir", "", "the folder with the programs; it is removed in the end")
-	quick := flag.Bool("quick", false, "fewer and shorter runs: about two minutes")
+	quick := flag.Bool("quick", false, "fewer and shorter runs: about three minutes")
 	only := flag.String("only", "", "only the measurements with a row of this name (a regular expression)")
 	file := flag.String("json", "", "write the results to this file, too")
 	list := flag.Bool("list", false, "list the rows and end")

@@ -55,7 +55,7 @@ func (s *stage) setUpCluster(t *rig.T) (env []string, err error) {
 // not pushed cannot be pulled.
 func (s *stage) moveImages(ctx context.Context, pushed, deployed string) {
 	watches := func() int { return s.cluster.Count("watch", "deployments") }
-	for done := 0; ; done++ {
+	for done := 0; ; {
 		if !until(ctx, func() bool { return len(words(deployed)) > done }) {
 			return
 		}
@@ -68,7 +68,9 @@ func (s *stage) moveImages(ctx context.Context, pushed, deployed string) {
 		}) {
 			return
 		}
-		target, image, _ := strings.Cut(words(deployed)[done], " ")
+		asked := words(deployed)
+		done = len(asked)
+		target, image, _ := strings.Cut(asked[done-1], " ") // the newest; those before it are passed over
 		plan := kubesim.Plan{Writer: mover, Pod: kubesim.Life{Start: 300 * time.Millisecond, Ready: 500 * time.Millisecond}}
 		if !slices.Contains(words(pushed), image) {
 			plan.Pod.PullError = fmt.Sprintf("failed to resolve reference %q: %s: not found", image, image)

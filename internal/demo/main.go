@@ -26,17 +26,20 @@ type act struct {
 // acts are played in this order, on one stage.
 func acts() []act {
 	return []act{
-		{"A commit goes green, through a load balancer that breaks answers", green},
-		{"It reaches the cluster: its image first, then its rollout", deployed},
-		{"The next one goes red: which step, what it printed, what to type", red},
-		{"The one after it is green, and its image cannot be pulled", unpulled},
+		{"Start a task, land it, see it run; every other answer of CI is broken", landed},
+		{"The next one does not pass its verification: nothing is pushed", unverified},
+		{"It is mended, and somebody else is faster: merged and verified again", raced},
+		{"What only CI finds: it is on the base, and red", red},
+		{"It is mended, and its image cannot be pulled", unpulled},
+		{"Put away what has landed", tidied},
+		{"A stack: from its compose file to the cluster, and on with the next commit", stacked},
 	}
 }
 
 func main() {
 	dir := flag.String("dir", "", "the folder with bin/homelab; it is removed in the end")
 	seed := flag.Uint64("seed", 1, "decides which answers are broken")
-	limit := flag.Duration("timeout", time.Minute, "give up after this")
+	limit := flag.Duration("timeout", 2*time.Minute, "give up after this")
 	flag.Parse()
 	if *dir == "" || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "run it with scripts/demo [-seed N]")

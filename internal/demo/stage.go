@@ -33,7 +33,10 @@ type stage struct {
 	unheard  error // nobody reads any more
 	terminal bool
 	env      []string
-	dir      string // the user's clone, where commands run
+	home     string // the user's clone
+	dir      string // where commands run
+	other    string // somebody else's clone
+	bare     string // where both push
 
 	ci   *woodsim.Server
 	lb   *faultlb.Balancer
@@ -56,27 +59,14 @@ func setUp(ctx context.Context, t *rig.T, bin string, seed uint64) (*stage, erro
 	s.lb = faultlb.New(s.ci, faultlb.Options{})
 	site := rig.Open(t, s.lb)
 
-	s.env = site.Env(token)
+	s.env = append(site.Env(token), "USER=ada")
 	for i, v := range s.env {
 		if path, ok := strings.CutPrefix(v, "PATH="); ok {
 			s.env[i] = "PATH=" + bin + string(os.PathListSeparator) + path
 		}
 	}
-	forge := t.TempDir()
-	bare := filepath.Join(forge, filepath.FromSlash(repoName)+".git")
-	s.dir = filepath.Join(site.Home, "app")
-	remote := "https://git.example.lan/" + repoName + ".git"
-	for _, args := range [][]string{
-		{"config", "--global", "user.name", "Ada"},
-		{"config", "--global", "user.email", "ada@example.lan"},
-		{"config", "--global", "url." + forge + "/.pushInsteadOf", "https://git.example.lan/"},
-		{"init", "-q", "--bare", "-b", "main", bare},
-		{"init", "-q", "-b", "main", s.dir},
-		{"-C", s.dir, "remote", "add", "origin", remote},
-	} {
-		if err := s.quietly(ctx, site.Home, "git", args...); err != nil {
-			return nil, err
-		}
+	if err := s.setUpClones(ctx, t, site); err != nil {
+		return nil, err
 	}
 	tools, err := s.setUpCluster(t)
 	if err != nil {
@@ -87,11 +77,54 @@ func setUp(ctx context.Context, t *rig.T, bin string, seed uint64) (*stage, erro
 		return nil, err
 	}
 	t.Cleanup(runner.Close)
-	if err := runner.Watch(bare); err != nil {
+	if err := runner.Watch(s.bare); err != nil {
 		return nil, err
 	}
 	s.breakAnswers(seed)
 	return s, s.introduce(site)
+}
+
+// setUpClones makes a repository with a first commit and two people's clones.
+func (s *stage) setUpClones(ctx context.Context, t *rig.T, site *rig.Site) error {
+	forge := t.TempDir()
+	s.bare = filepath.Join(forge, filepath.FromSlash(repoName)+".git")
+	s.home, s.other = filepath.Join(site.Home, "app"), filepath.Join(t.TempDir(), "app")
+	s.dir = s.home
+	remote := "https://git.example.lan/" + repoName + ".git"
+	for _, args := range [][]string{
+		{"config", "--global", "user.name", "Ada"},
+		{"config", "--global", "user.email", "ada@example.lan"},
+		{"config", "--global", "url." + forge + "/.pushInsteadOf", "https://git.example.lan/"},
+		{"init", "-q", "--bare", "-b", "main", s.bare},
+		{"init", "-q", "-b", "main", s.home},
+		{"init", "-q", "-b", "main", s.other},
+		{"-C", s.home, "remote", "add", "origin", remote},
+		{"-C", s.other, "remote", "add", "origin", remote},
+		{"-C", s.other, "config", "user.name", "Bob"},
+	} {
+		if err := s.quietly(ctx, site.Home, args...); err != nil {
+			return err
+		}
+	}
+	for name, content := range map[string]string{
+		".woodpecker.yml": fmt.Sprintf(pipelineFile, "web"), ".homelab.yaml": rulesFile,
+		"price.sh": plainPrice, "test.sh": fmt.Sprintf(testFile, "10 100 1000"),
+	} {
+		if err := s.write(name, content); err != nil {
+			return err
+		}
+	}
+	for name, content := range stackFiles() {
+		if err := s.write(name, content); err != nil {
+			return err
+		}
+	}
+	for _, args := range [][]string{{"add", "."}, {"commit", "-q", "-m", "Prices"}, {"push", "-q", "-u", "origin", "main"}} {
+		if err := s.quietly(ctx, s.home, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *stage) introduce(site *rig.Site) error {
@@ -102,6 +135,9 @@ func (s *stage) introduce(site *rig.Site) error {
 	s.say("A simulated Woodpecker stands behind TLS as " + rig.Host + ", a name no DNS knows:")
 	s.prompt("cat ~/.config/homelab/config.yaml")
 	s.say(strings.TrimRight(string(config), "\n"))
+	s.say("\nA clone of a real repository says what a change has to pass:")
+	s.prompt("cat .homelab.yaml")
+	s.say(strings.TrimRight(rulesFile, "\n"))
 	return nil
 }
 
@@ -190,7 +226,11 @@ func (s *stage) style(code, text string) string {
 
 // write puts a file into the clone.
 func (s *stage) write(name, content string) error {
-	return os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o600)
+	file := filepath.Join(s.dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(content), 0o600)
 }
 
 // show runs a command line in the clone as a user would: it is printed first,
@@ -216,15 +256,15 @@ func (s *stage) show(ctx context.Context, want int, line string) (string, error)
 	return seen.String(), nil
 }
 
-// quietly runs a command nobody needs to see.
-func (s *stage) quietly(ctx context.Context, dir, name string, args ...string) error {
+// quietly runs git where nobody needs to see it.
+func (s *stage) quietly(ctx context.Context, dir string, args ...string) error {
 	var out bytes.Buffer
-	code, err := s.run(ctx, dir, &out, name, args...)
+	code, err := s.run(ctx, dir, &out, "git", args...)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(out.String()))
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+		return fmt.Errorf("git %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
 }

@@ -25,8 +25,10 @@ type Pull struct {
 
 // Sim is one forge.
 type Sim struct {
-	Kind  string // "forgejo", "gitea" or "github"
-	Token string
+	Kind     string // "forgejo", "gitea" or "github"
+	Token    string
+	User     string // with Password: who else may ask, by basic authentication
+	Password string
 
 	mu     sync.Mutex
 	repos  map[string]bool // by full name; whether the token may push
@@ -36,15 +38,46 @@ type Sim struct {
 	calls  []string
 	faults []string
 	same   map[string]bool // heads without commits of their own
+	marks  map[string]map[string]bool
+	moved  map[string]string // old full names
 }
 
 // New returns a forge without repositories.
 func New(kind, token string) *Sim {
-	return &Sim{Kind: kind, Token: token, repos: map[string]bool{}, pulls: map[string][]*Pull{}, next: 7, same: map[string]bool{}}
+	return &Sim{Kind: kind, Token: token, repos: map[string]bool{}, pulls: map[string][]*Pull{}, next: 7, same: map[string]bool{}, marks: map[string]map[string]bool{}, moved: map[string]string{}}
 }
 
 // Repo adds a repository.
 func (s *Sim) Repo(name string, push bool) { s.mu.Lock(); defer s.mu.Unlock(); s.repos[name] = push }
+
+// Mark makes a repository "mirror", "archived" or "public".
+func (s *Sim) Mark(name, mark string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.marks[name] == nil {
+		s.marks[name] = map[string]bool{}
+	}
+	s.marks[name][mark] = true
+}
+
+// Rename gives a repository a new full name; the old one redirects.
+func (s *Sim) Rename(from, to string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repos[to], s.marks[to], s.moved[from] = s.repos[from], s.marks[from], to
+	delete(s.repos, from)
+}
+
+// Close closes a pull request without merging it.
+func (s *Sim) Close(repo string, number int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.pulls[repo] {
+		if p.Number == number {
+			p.State = "closed"
+		}
+	}
+}
 
 // Add adds a pull request and numbers it.
 func (s *Sim) Add(repo string, p Pull) int64 {
@@ -58,7 +91,7 @@ func (s *Sim) Empty(branch string) { s.mu.Lock(); defer s.mu.Unlock(); s.same[br
 
 // Fault makes the next requests fail, one each: "lost" does what was asked and
 // cuts the connection, "cut" cuts it before; a number answers that status, and
-// "html" a proxy's page.
+// "html" a proxy's page; "empty" a list without rows; "away:URL" redirects.
 func (s *Sim) Fault(names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,16 +156,30 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte("<html>please wait</html>"))
 		return
+	case fault == "empty":
+		answer(w, http.StatusOK, []any{})
+		return
+	case strings.HasPrefix(fault, "away:"):
+		w.Header().Set("Location", strings.TrimPrefix(fault, "away:"))
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return
 	case err == nil:
 		answer(w, status, map[string]any{"message": "fault"})
 		return
 	}
 	status, body := s.handle(r)
+	if to, ok := body.(redirect); ok {
+		w.Header().Set("Location", string(to))
+		body = message("Moved")
+	}
 	if fault == "lost" {
 		panic(http.ErrAbortHandler)
 	}
 	answer(w, status, body)
 }
+
+// redirect is an answer's body that becomes its Location.
+type redirect string
 
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -160,29 +207,47 @@ func (s *Sim) handle(r *http.Request) (int, any) {
 	if !ok {
 		return 404, message("Not Found")
 	}
-	if r.Header.Get("Authorization") != want {
-		return 401, message("Bad credentials")
-	}
 	part := strings.Split(rest, "/")
 	if len(part) < 2 {
 		return 404, message("Not Found")
 	}
 	repo := part[0] + "/" + part[1]
+	if to := s.moved[repo]; to != "" {
+		status := http.StatusTemporaryRedirect
+		if s.Kind == "github" {
+			status = http.StatusMovedPermanently
+		}
+		return status, redirect(root + "/repos/" + strings.Join(append([]string{to}, part[2:]...), "/") + "?" + r.URL.RawQuery)
+	}
+	user, password, basic := r.BasicAuth()
+	known := r.Header.Get("Authorization") == want || basic && s.Password != "" && user == s.User && password == s.Password
+	anonymous := r.Header.Get("Authorization") == "" && s.marks[repo]["public"] && r.Method == http.MethodGet
+	if !known && !anonymous {
+		return 401, message("Bad credentials")
+	}
 	push, ok := s.repos[repo]
 	if !ok {
 		return 404, message("The target couldn't be found.")
 	}
 	switch {
 	case len(part) == 2 && r.Method == http.MethodGet:
-		out := map[string]any{"full_name": repo, "archived": false, "permissions": map[string]bool{"push": push}}
+		out := map[string]any{"full_name": repo, "archived": s.marks[repo]["archived"], "permissions": map[string]bool{"push": push && known}}
 		if s.Kind != "github" {
-			out["mirror"] = false
+			out["mirror"] = s.marks[repo]["mirror"]
+		} else if anonymous {
+			delete(out, "permissions")
 		}
 		return 200, out
 	case len(part) == 3 && part[2] == "pulls" && r.Method == http.MethodGet:
 		return 200, s.list(repo, r)
 	case len(part) == 3 && part[2] == "pulls" && r.Method == http.MethodPost:
 		return s.create(repo, push, r)
+	case len(part) == 5 && part[2] == "pulls" && s.Kind != "github": // by base and head, in whatever state
+		for _, p := range s.pulls[repo] {
+			if p.Base == part[3] && p.Head == part[4] {
+				return 200, s.row(repo, p, r)
+			}
+		}
 	case len(part) == 4 && part[2] == "pulls" && r.Method == http.MethodGet:
 		for _, p := range s.pulls[repo] {
 			if strconv.FormatInt(p.Number, 10) == part[3] {
@@ -244,14 +309,17 @@ func (s *Sim) create(repo string, push bool, r *http.Request) (int, any) {
 		headRepo = owner + "/" + base
 	}
 	if s.same[branch] {
-		return 422, message("no commits between " + in.Base + " and " + branch)
+		if s.Kind == "github" {
+			return 422, map[string]any{"message": "Validation Failed", "errors": []any{message("No commits between " + in.Base + " and " + branch)}}
+		}
+		return 409, message("no commits between " + in.Base + " and " + branch)
 	}
 	for _, p := range s.pulls[repo] {
 		if p.State == "open" && p.Head == branch && p.HeadRepo == headRepo && p.Base == in.Base {
 			if s.Kind == "github" {
 				return 422, map[string]any{"message": "Validation Failed", "errors": []any{message("A pull request already exists for " + in.Head + ".")}}
 			}
-			return 409, message(fmt.Sprintf("pull request already exists for these targets [id: 1, issue_id: %d]", p.Number))
+			return 409, message(fmt.Sprintf("pull request already exists for these targets [id: 1, issue_id: %d, head_repo_id: 3, base_repo_id: 3, head_branch: %s, base_branch: %s]", p.Number, p.Head, p.Base))
 		}
 	}
 	return 201, s.row(repo, s.add(repo, Pull{Head: branch, HeadRepo: headRepo, Base: in.Base, Title: in.Title, Body: in.Body}), r)

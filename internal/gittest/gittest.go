@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -21,16 +22,43 @@ type Repo struct {
 	count int // commits made, for the dates
 }
 
+// settings are git's for tests. Nothing that has to survive a crash of the
+// machine is kept in them, and nothing needs tidying: syncing every ref and
+// asking after every commit whether to collect garbage would be a good part of
+// what a test takes.
+const settings = "[core]\n\tfsync = none\n[maintenance]\n\tauto = false\n[gc]\n\tauto = 0\n[receive]\n\tautogc = false\n"
+
+// homes are the HOMEs of running tests.
+var homes sync.Map // testing.TB to string
+
+// home returns the test's HOME, which holds only the settings.
+func home(t testing.TB) string {
+	t.Helper()
+	if h, ok := homes.Load(t); ok {
+		return h.(string)
+	}
+	h := t.TempDir()
+	if err := os.WriteFile(filepath.Join(h, "settings"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if other, found := homes.LoadOrStore(t, h); found {
+		return other.(string)
+	}
+	t.Cleanup(func() { homes.Delete(t) })
+	return h
+}
+
 // Env returns an environment for git that nothing of the machine's user
-// reaches: no global or system configuration, an empty HOME.
+// reaches: no global or system configuration but the tests' own, a HOME of the
+// test's.
 func Env(t testing.TB) []string {
 	t.Helper()
-	home := t.TempDir()
+	home := home(t)
 	return []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + home,
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"),
-		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_CONFIG_GLOBAL=" + filepath.Join(home, "settings"),
 		"GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_CONFIG_NOSYSTEM=1",
 		"GIT_CEILING_DIRECTORIES=" + filepath.Dir(home),

@@ -9,8 +9,8 @@ import (
 )
 
 // discovery answers what general clients such as kubectl ask first: the
-// server's version and what it serves. homelab never asks, so these requests
-// are open to everybody and not in the record.
+// server's version and what it serves. These requests are open to everybody and
+// not in the record.
 func (s *Sim) discovery(w http.ResponseWriter, path string) bool {
 	var answer any
 	switch p := strings.Split(strings.Trim(path, "/"), "/"); {
@@ -19,9 +19,14 @@ func (s *Sim) discovery(w http.ResponseWriter, path string) bool {
 	case path == "/api":
 		answer = Object{"kind": "APIVersions", "versions": []string{"v1"}}
 	case path == "/apis":
-		groups := []Object{}
-		for _, name := range []string{"apps", "batch"} {
-			version := Object{"groupVersion": name + "/v1", "version": "v1"}
+		groups, versions := []Object{}, map[string]string{}
+		for _, k := range s.kinds {
+			if k.group != "" {
+				versions[k.group] = k.version
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(versions)) {
+			version := Object{"groupVersion": name + "/" + versions[name], "version": versions[name]}
 			groups = append(groups, Object{"name": name, "versions": []Object{version}, "preferredVersion": version})
 		}
 		answer = Object{"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}

@@ -95,12 +95,14 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "404 page not found", http.StatusNotFound) // as a server does for an unknown group
 	case code != 0:
 		refuse(code, message, 0)
+	case q.Sub == "exec":
+		s.exec(w, r, q, answered, refuse)
 	case r.Method != http.MethodGet && q.Sub == "":
 		s.modify(w, r, q, answered, refuse)
 	case r.Method != http.MethodGet:
 		refuse(405, "the server does not allow this method on the requested resource", 0)
 	case q.Sub == "log":
-		s.podLog(w, q, answered, refuse)
+		s.podLog(w, r, q, fault, answered, refuse)
 	case q.Sub != "":
 		refuse(404, "the server could not find the requested resource", 0)
 	case q.Verb == "watch":
@@ -336,41 +338,6 @@ func (s *Sim) selector(q *Request) (match func(Object) bool, wrong string) {
 		}
 		return chosen.Matches(set)
 	}, ""
-}
-
-func (s *Sim) podLog(w http.ResponseWriter, q *Request, answered func(int), refuse func(int, string, int)) {
-	s.mu.Lock()
-	pod := s.live["pods"][q.Namespace+"/"+q.Name]
-	container := q.Query.Get("container")
-	previous := q.Query.Get("previous") == "true"
-	if pod != nil && container == "" {
-		if spec, ok := child(pod.object, "spec")["containers"].([]any); ok && len(spec) == 1 {
-			container = str(spec[0].(Object)["name"])
-		}
-	}
-	text, has := s.logs[logKey(q.Namespace, q.Name, container, previous)]
-	s.mu.Unlock()
-	switch {
-	case pod == nil:
-		refuse(404, fmt.Sprintf("pods %q not found", q.Name), 0)
-		return
-	case !has && previous:
-		refuse(400, fmt.Sprintf("previous terminated container %q in pod %q not found", container, q.Name), 0)
-		return
-	case !has:
-		refuse(400, fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", container, q.Name), 0)
-		return
-	}
-	if n, err := strconv.Atoi(q.Query.Get("tailLines")); err == nil {
-		lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
-		text = strings.Join(lines[max(0, len(lines)-n):], "")
-	}
-	if n, err := strconv.Atoi(q.Query.Get("limitBytes")); err == nil && len(text) > n {
-		text = text[:n]
-	}
-	answered(200)
-	w.Header().Set("Content-Type", "text/plain")
-	fmt.Fprint(w, text)
 }
 
 // reasons are those of Kubernetes' API machinery.

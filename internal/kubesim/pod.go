@@ -294,7 +294,7 @@ func (k *kubelet) exit(p Object, began string) {
 	if code == 137 {
 		ended["terminated"].(Object)["reason"] = "OOMKilled"
 	}
-	k.s.SetLog(k.l.Namespace, k.name, k.l.Container, true, k.life.Log)
+	k.s.EndLog(k.l.Namespace, k.name, k.l.Container)
 	k.write(p, "Running", ended, false)
 	k.last = ended
 	back := pace

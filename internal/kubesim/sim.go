@@ -71,23 +71,26 @@ type Options struct {
 type Sim struct {
 	o Options
 
-	mu       sync.Mutex
-	kinds    map[string]kind
-	rv       int
-	oldest   int // watching from before it is 410
-	uids     int
-	live     map[string]map[string]*record // resource, then namespace/name
-	log      []change                      // every write, oldest first
-	changed  chan struct{}                 // closed and replaced at each write
-	users    map[string]User               // by token
-	faults   []*Fault
-	requests []*Request
-	watches  map[*watch]struct{}
-	down     time.Time
-	careless bool // ignores selectors
-	warning  string
-	logs     map[string]string // namespace/pod/container[/previous]
-	expected map[string]Plan   // of rollouts written through the API; the brain's work guards it
+	mu        sync.Mutex
+	kinds     map[string]kind
+	rv        int
+	oldest    int // watching from before it is 410
+	uids      int
+	live      map[string]map[string]*record // resource, then namespace/name
+	log       []change                      // every write, oldest first
+	changed   chan struct{}                 // closed and replaced at each write
+	users     map[string]User               // by token
+	faults    []*Fault
+	requests  []*Request
+	watches   map[*watch]struct{}
+	down      time.Time
+	careless  bool // ignores selectors
+	warning   string
+	logs      map[string]*logText // namespace/pod/container/previous
+	cutLogs   chan struct{}       // closed and replaced when followed logs are cut
+	commands  func(*Command) int  // plays what exec starts; nil: Play
+	noSockets bool                // no WebSockets
+	expected  map[string]Plan     // of rollouts written through the API; the brain's work guards it
 
 	typesOnce sync.Once
 	typesOf   managedfields.TypeConverter
@@ -121,7 +124,7 @@ func New(o Options) *Sim {
 	}
 	s := &Sim{
 		o: o, kinds: kinds(), rv: o.FirstVersion, oldest: o.FirstVersion, live: map[string]map[string]*record{},
-		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]string{}, expected: map[string]Plan{},
+		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]*logText{}, cutLogs: make(chan struct{}), expected: map[string]Plan{},
 	}
 	s.brain.s, s.brain.loads = s, map[string]*load{}
 	s.AddUser(User{Name: "admin", Token: Admin})
@@ -216,17 +219,6 @@ func (s *Sim) drop(resource, ns, name string) {
 	s.write(change{rv: s.rv, resource: resource, was: s.record(resource, last)})
 }
 
-// SetLog is the text of a container's log; previous of its run before.
-func (s *Sim) SetLog(ns, pod, container string, previous bool, text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.logs[logKey(ns, pod, container, previous)] = text
-}
-
-func logKey(ns, pod, container string, previous bool) string {
-	return fmt.Sprintf("%s/%s/%s/%t", ns, pod, container, previous)
-}
-
 func (s *Sim) put(resource string, o Object) Object {
 	k, known := s.kinds[resource]
 	if !known {
@@ -310,13 +302,49 @@ func str(v any) string { s, _ := v.(string); return s }
 
 func num(v any) int { f, _ := v.(float64); return int(f) }
 
-// clone copies o through JSON, so that numbers are what JSON makes of them.
+// clone copies o as a trip through JSON would: every number becomes what JSON
+// makes of it. Only values of other types really make the trip.
 func clone(o Object) Object {
-	b, err := json.Marshal(o)
+	if o == nil {
+		return nil
+	}
+	c := make(Object, len(o))
+	for k, v := range o {
+		c[k] = copied(v)
+	}
+	return c
+}
+
+func copied(v any) any {
+	switch v := v.(type) {
+	case nil, string, bool, float64:
+		return v
+	case int:
+		return float64(v)
+	case int32:
+		return float64(v)
+	case int64:
+		return float64(v)
+	case Object:
+		if v == nil {
+			return nil
+		}
+		return clone(v)
+	case []any:
+		if v == nil {
+			return nil
+		}
+		c := make([]any, len(v))
+		for i, e := range v {
+			c[i] = copied(e)
+		}
+		return c
+	}
+	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
 	}
-	var c Object
+	var c any
 	if err := json.Unmarshal(b, &c); err != nil {
 		panic(err)
 	}

@@ -58,11 +58,13 @@ func (k *Kube) Do(args ...string) error {
 	return nil
 }
 
-// word reads "deploy TARGET IMAGE FLAGS", "roll TARGET IMAGE FLAGS", "set
+// word reads "deploy TARGET IMAGE FLAGS", "roll TARGET IMAGE FLAGS", "expect
+// TARGET FLAGS" for the next rollout that is written by the program, "set
 // RESOURCE NAMESPACE/NAME PATH=JSON...", "running NAMESPACE/NAME IMAGEID",
 // "delete RESOURCE NAMESPACE/NAME", "namespace NAME", "node NAME READY",
 // "deny RESOURCE [VERB...]", "revoke", "warn TEXT", "down DUR", "drop", "fault
-// KIND FLAGS", "requests VERB RESOURCE COUNT" and "forget".
+// KIND FLAGS", "requests VERB RESOURCE COUNT", "forget", "log NAMESPACE/WORKLOAD
+// CONTAINER TEXT", "cut-logs", "no-websockets" and "put RESOURCE JSON".
 func (k *Kube) word(verb string, w *words) (func() error, error) {
 	s := k.Sim
 	ok := func(f func()) (func() error, error) { return func() error { f(); return nil }, nil }
@@ -73,6 +75,9 @@ func (k *Kube) word(verb string, w *words) (func() error, error) {
 	case "roll":
 		target, image, p := w.need("a target"), w.need("an image"), w.rollout()
 		return ok(func() { s.Rollout(target, image, p) })
+	case "expect":
+		target, p := w.need("a target"), w.rollout()
+		return ok(func() { s.Expect(target, p) })
 	case "set":
 		resource, ns, name := w.need("a resource"), "", w.need("a name")
 		if a, b, namespaced := strings.Cut(name, "/"); namespaced {
@@ -129,6 +134,28 @@ func (k *Kube) word(verb string, w *words) (func() error, error) {
 			}
 			return nil
 		}, nil
+	case "log":
+		ns, workload, _ := strings.Cut(w.need("a target"), "/")
+		container, text := w.need("a container"), w.need("a text")
+		return ok(func() {
+			for _, p := range s.Objects("pods", ns) {
+				m, _ := p["metadata"].(kubesim.Object)
+				if name, _ := m["name"].(string); strings.HasPrefix(name, workload+"-") {
+					s.AppendLog(ns, name, container, text+"\n")
+				}
+			}
+		})
+	case "cut-logs":
+		return ok(s.DropLogs)
+	case "no-websockets":
+		return ok(s.NoWebSockets)
+	case "put":
+		resource := w.need("a resource")
+		var o kubesim.Object
+		if err := json.Unmarshal([]byte(w.need("an object")), &o); err != nil {
+			return nil, err
+		}
+		return ok(func() { s.Put(resource, o) })
 	case "forget":
 		return ok(s.Forget)
 	}

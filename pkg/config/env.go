@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -87,8 +88,11 @@ func (e Env) Child() []string {
 // HideTokens takes the tokens out of the process's environment, after FromOS
 // has read them: a library that starts a program (a credential helper, an exec
 // plugin) hands it the environment as it is.
-func HideTokens() {
-	for _, name := range tokenVars() {
+func HideTokens() { Hide(tokenVars()) }
+
+// Hide takes variables out of the process's environment, as HideTokens does.
+func Hide(names []string) {
+	for _, name := range names {
 		_ = os.Unsetenv(name) // the names are fine
 	}
 }
@@ -119,13 +123,16 @@ func (e Env) CI() bool {
 // Home returns HOME, "" when it is not set.
 func (e Env) Home() string { return e.vars["HOME"] }
 
-// User returns the name of who runs this, USER or LOGNAME; "" when neither is
-// set.
+// User returns the name of who runs this: USER or LOGNAME, else the name the
+// system has for the process's user; "" when it has none.
 func (e Env) User() string {
 	for _, name := range []string{"USER", "LOGNAME"} {
 		if v, ok := e.Lookup(name); ok {
 			return v
 		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
 	}
 	return ""
 }

@@ -130,6 +130,9 @@ func judge(x transport.Exchange) transport.Judgement {
 	if cert := (*transport.CertificateError)(nil); errors.As(x.Err, &cert) {
 		return no(transport.Final, Unreachable, x.Err)
 	}
+	if away := (*transport.RedirectError)(nil); errors.As(x.Err, &away) {
+		return no(transport.Final, Unreachable, x.Err) // it would be the same every time
+	}
 	if x.Response == nil || x.Err != nil {
 		return no(transport.Transient, Unreachable, x.Err)
 	}

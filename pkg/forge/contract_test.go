@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"homelab/internal/forgesim"
@@ -74,7 +75,7 @@ func TestContract(t *testing.T) {
 			w := forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: "anna/fan", Base: "main", Title: "T", Body: "B"}
 
 			got, err := c.Repository(ctx, "lab/infra")
-			if err != nil || got != (forge.Repository{FullName: "lab/infra", Push: true}) {
+			if err != nil || got != (forge.Repository{FullName: "lab/infra", Push: forge.Yes}) {
 				t.Errorf("%+v, %v", got, err)
 			}
 			// Many open ones of others, a closed one of this branch, one of a
@@ -198,5 +199,100 @@ func TestToken(t *testing.T) {
 	}
 	if got := forge.API(forge.GitHub, &url.URL{Scheme: "https", Host: "github.com"}).String(); got != "https://api.github.com" {
 		t.Error(got)
+	}
+}
+
+// Every refusal to make one is told in the forge's words and made once.
+func TestCreateRefused(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		for _, tc := range []struct {
+			name   string
+			set    func(s *forgesim.Sim) string // the branch
+			class  forge.Class
+			words  string
+			status int
+		}{
+			{"no commits", func(s *forgesim.Sim) string { s.Empty("e"); return "e" }, forge.Rejected, "o commits between main and e", 0},
+			{"403", func(s *forgesim.Sim) string { s.Fault("", "403"); return "b" }, forge.Refused, "fault", 403},
+			{"404", func(s *forgesim.Sim) string { s.Fault("", "404"); return "b" }, forge.Refused, "fault", 404},
+			{"422 of another kind", func(s *forgesim.Sim) string { s.Fault("", "422"); return "b" }, forge.Rejected, "fault", 422},
+			{"409 of another kind", func(s *forgesim.Sim) string { s.Fault("", "409"); return "b" }, forge.Rejected, "fault", 409},
+			{"423", func(s *forgesim.Sim) string { s.Fault("", "423"); return "b" }, forge.Rejected, "fault", 423},
+		} {
+			t.Run(string(kind)+" "+tc.name, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, kind)
+				r.sim.Repo("lab/infra", true)
+				branch := tc.set(r.sim)
+				_, err := r.client(kind, "canary-token").Open(t.Context(), forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: branch, Base: "main"})
+				said, ok := errors.AsType[*forge.APIError](err)
+				if !ok || said.Class != tc.class || !strings.Contains(said.Text, tc.words) || tc.status != 0 && said.Status != tc.status {
+					t.Fatalf("%+v", err)
+				}
+				posts := 0
+				for _, c := range r.sim.Calls() {
+					if strings.HasPrefix(c, "POST ") {
+						posts++
+					}
+				}
+				if posts != 1 || len(r.sim.Pulls("lab/infra")) != 0 {
+					t.Errorf("%d posts: %v", posts, r.sim.Calls())
+				}
+			})
+		}
+	}
+}
+
+// "Already exists" is an answer to be looked up, also while the list does not
+// have it yet; and the question that may name a closed one is never asked.
+func TestAlreadyExists(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, kind)
+			r.sim.Repo("lab/infra", true)
+			closed := r.sim.Add("lab/infra", forgesim.Pull{Head: "b", Base: "main", State: "closed"})
+			n := r.sim.Add("lab/infra", forgesim.Pull{Head: "b", Base: "main"})
+			r.sim.Fault("empty", "", "empty") // not there, refused as existing, still not there
+			p, err := r.client(kind, "canary-token").Open(t.Context(), forge.Wanted{Repo: "lab/infra", HeadRepo: "lab/infra", Branch: "b", Base: "main"})
+			if err != nil || p.Number != n || p.Number == closed || p.State != "open" || len(r.sim.Pulls("lab/infra")) != 2 {
+				t.Errorf("%+v, %v", p, err)
+			}
+			for _, c := range r.sim.Calls() {
+				if strings.Contains(c, "/pulls/main/") {
+					t.Errorf("asked %s", c)
+				}
+			}
+		})
+	}
+}
+
+// A repository that was renamed is still read; a redirect to elsewhere is not
+// followed, and nobody there sees the token.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	for _, kind := range kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, kind)
+			r.sim.Repo("lab/infra", true)
+			r.sim.Rename("lab/infra", "lab/house")
+			c := r.client(kind, "canary-token")
+			if got, err := c.Repository(t.Context(), "lab/infra"); err != nil || got.FullName != "lab/house" {
+				t.Errorf("%+v, %v", got, err)
+			}
+			thief := forgesim.New(string(kind), "canary-token")
+			thief.Repo("lab/infra", true)
+			srv := tlstest.NewCA(t).Serve(t, thief, "127.0.0.1")
+			r.sim.Fault("away:" + srv.URL("127.0.0.1") + "/api/v1/repos/lab/infra")
+			if _, err := c.Repository(t.Context(), "lab/house"); classOf(err) != forge.Unreachable || !strings.Contains(err.Error(), "127.0.0.1") {
+				t.Errorf("%v", err)
+			}
+			if len(thief.Calls()) != 0 {
+				t.Errorf("it went there: %v", thief.Calls())
+			}
+		})
 	}
 }

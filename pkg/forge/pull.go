@@ -11,10 +11,20 @@ import (
 	"homelab/pkg/poll"
 )
 
+// Right is what a forge says of a permission. The zero value is nothing.
+type Right int
+
+// What a forge can say.
+const (
+	Unsaid Right = iota
+	Yes
+	No
+)
+
 // Repository is what a forge says about a repository to whose token asks.
 type Repository struct {
 	FullName string
-	Push     bool
+	Push     Right
 	Mirror   bool // never on GitHub
 	Archived bool
 }
@@ -28,13 +38,19 @@ func (c *Client) Repository(ctx context.Context, path string) (Repository, error
 		Mirror      bool   `json:"mirror"`
 		Archived    bool   `json:"archived"`
 		Permissions struct {
-			Push bool `json:"push"`
+			Push *bool `json:"push"`
 		} `json:"permissions"`
 	}
 	if err := c.do(ctx, http.MethodGet, nil, nil, &r, repos(path)...); err != nil {
 		return Repository{}, err
 	}
-	return Repository{FullName: r.FullName, Push: r.Permissions.Push, Mirror: r.Mirror, Archived: r.Archived}, nil
+	out := Repository{FullName: r.FullName, Mirror: r.Mirror, Archived: r.Archived}
+	if push := r.Permissions.Push; push != nil {
+		if out.Push = No; *push {
+			out.Push = Yes
+		}
+	}
+	return out, nil
 }
 
 func repos(path string, more ...string) []string {
@@ -159,7 +175,10 @@ func (c *Client) Open(ctx context.Context, w Wanted) (Pull, error) {
 		if said.Class != Unreachable && !exists {
 			return Pull{}, err
 		}
-		if exists || try == mostPosts {
+		if exists {
+			return c.existing(ctx, w, said)
+		}
+		if try == mostPosts {
 			if p, ok, look := c.Find(ctx, w); look != nil || ok {
 				return p, look
 			}
@@ -169,6 +188,36 @@ func (c *Client) Open(ctx context.Context, w Wanted) (Pull, error) {
 			return Pull{}, err
 		}
 	}
+}
+
+// existing finds the request that the forge says exists. A list may lag behind
+// what made it, and the refusal of Forgejo and Gitea names the number.
+func (c *Client) existing(ctx context.Context, w Wanted, said *APIError) (Pull, error) {
+	for try := 1; ; try++ {
+		if p, ok, err := c.Find(ctx, w); err != nil || ok {
+			return p, err
+		}
+		if n, ok := namedNumber(said.Text); ok {
+			var r row
+			if err := c.do(ctx, http.MethodGet, nil, nil, &r, repos(w.Repo, "pulls", strconv.FormatInt(n, 10))...); err == nil && r.is(w) {
+				return r.pull(), nil
+			}
+		}
+		if try == mostPosts {
+			return Pull{}, said
+		}
+		if err := poll.Sleep(ctx, unclear); err != nil {
+			return Pull{}, err
+		}
+	}
+}
+
+// namedNumber reads "[id: 12, issue_id: 7, ...]".
+func namedNumber(text string) (int64, bool) {
+	_, after, ok := strings.Cut(text, "issue_id: ")
+	digits := after[:len(after)-len(strings.TrimLeft(after, "0123456789"))]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	return n, ok && err == nil
 }
 
 // Look returns pull request number of the repository at path. Source: GET

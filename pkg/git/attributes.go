@@ -23,7 +23,7 @@ func (r *Repo) Attributed(ctx context.Context, trees []string, texts ...string) 
 		}
 		args = append(args, "-e", text)
 	}
-	_, err = r.ask(ctx, append(append(args, trees...), "--", ":(glob)**/.gitattributes")...)
+	_, err = Run(ctx, r.Objects(append(append(args, trees...), "--", ":(glob)**/.gitattributes")...))
 	if failed, ok := errors.AsType[*CommandError](err); ok && failed.ExitCode == 1 {
 		return false, nil
 	}
@@ -43,12 +43,12 @@ func (r *Repo) CheckAttr(ctx context.Context, treeish, attr string, names []stri
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	set := []string{"GIT_INDEX_FILE=" + filepath.Join(dir, "index")}
-	read := r.Local("read-tree", treeish)
+	read := r.Objects("read-tree", treeish)
 	read.Set = set
 	if _, err := Run(ctx, read); err != nil {
 		return nil, err
 	}
-	check := r.Local("check-attr", "--cached", "--stdin", "-z", attr)
+	check := r.Objects("check-attr", "--cached", "--stdin", "-z", attr)
 	check.Set, check.MaxOutput = set, 256<<20
 	check.Stdin = strings.NewReader(strings.Join(names, "\x00") + "\x00")
 	res, err := Run(ctx, check)
@@ -65,19 +65,25 @@ func (r *Repo) CheckAttr(ctx context.Context, treeish, attr string, names []stri
 	return out, nil
 }
 
-// Blob is a file that a commit added or changed.
+// Blob is a file that a commit added, changed or removed.
 type Blob struct {
 	Commit Commit
 	Path   string
-	ID     string
-	Mode   string
+	ID     string // zeros when it was removed
+	Mode   string // likewise
 }
 
+// Removed says whether the commit has no such file any more.
+func (b Blob) Removed() bool { return strings.Trim(b.Mode, "0") == "" }
+
 // Blobs returns every file that any commit include has and exclude has not
-// added or changed, against each of its parents.
+// added, changed or removed, once for each parent that has it otherwise.
+//
+// What -m means is the user's to configure (log.diffMerges), and so are the
+// order of paths and which submodules are seen: all of it is said here.
 func (r *Repo) Blobs(ctx context.Context, exclude, include Commit) ([]Blob, error) {
-	cmd := r.Local("log", "-m", "--root", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=ACMT", "--no-ext-diff", "--no-show-signature",
-		"--no-color", "--format=%H", string(exclude)+".."+string(include), "--")
+	cmd := r.Local("log", "--diff-merges=separate", "--root", "--raw", "-z", "--no-abbrev", "--no-renames", "--no-ext-diff",
+		"--ignore-submodules=none", "-O/dev/null", "--no-show-signature", "--no-color", "--format=%H", string(exclude)+".."+string(include), "--")
 	cmd.MaxOutput = 256 << 20
 	res, err := Run(ctx, cmd)
 	if err != nil {

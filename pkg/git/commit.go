@@ -381,6 +381,10 @@ func (r *Repo) tree(ctx context.Context, c Commit, args ...string) ([]entry, err
 	if err != nil {
 		return nil, err
 	}
+	return parseTree(out), nil
+}
+
+func parseTree(out []byte) []entry {
 	var entries []entry
 	for line := range strings.SplitSeq(string(out), "\x00") {
 		meta, name, ok := strings.Cut(line, "\t")
@@ -388,7 +392,7 @@ func (r *Repo) tree(ctx context.Context, c Commit, args ...string) ([]entry, err
 			entries = append(entries, entry{mode: f[0], id: f[2], path: name})
 		}
 	}
-	return entries, nil
+	return entries
 }
 
 // TreeFiles returns the paths of the files, symbolic links included, at the
@@ -421,23 +425,34 @@ func (r *Repo) TreeFiles(ctx context.Context, c Commit) ([]string, error) {
 // Errors: those of Resolve, ErrNoFile, ErrMissing, *TooLargeError, and one for
 // what is no regular file: a link could name anything.
 func (r *Repo) File(ctx context.Context, rev, name string) ([]byte, error) {
-	c, err := r.Resolve(ctx, rev)
-	if err != nil {
-		return nil, err
-	}
 	if name != path.Clean(name) || path.IsAbs(name) || name == "." || name == ".." || strings.HasPrefix(name, "../") {
 		return nil, fmt.Errorf("%s is no path inside the repository", name)
 	}
-	entries, err := r.tree(ctx, c, "--", name)
+	entries, err := r.named(ctx, rev, name)
 	if err != nil {
 		return nil, err
 	}
 	at := slices.IndexFunc(entries, func(e entry) bool { return e.path == name })
 	if at < 0 {
-		return nil, fmt.Errorf("%s in %s: %w", name, c.Short(), ErrNoFile)
+		return nil, fmt.Errorf("%s in %s: %w", name, rev, ErrNoFile)
 	}
 	if !strings.HasPrefix(entries[at].mode, "10") {
-		return nil, fmt.Errorf("%s in %s is not a regular file", name, c.Short())
+		return nil, fmt.Errorf("%s in %s is not a regular file", name, rev)
 	}
-	return r.question(ctx, c, "cat-file", "blob", entries[at].id)
+	return r.question(ctx, Commit(entries[at].id), "cat-file", "blob", entries[at].id)
+}
+
+// named returns what a commit has at name. HEAD means one thing and is asked
+// for as it is, which spares a process that every command would start.
+func (r *Repo) named(ctx context.Context, rev, name string) ([]entry, error) {
+	if rev == "HEAD" {
+		if res, err := r.ask(ctx, "ls-tree", "-z", "--full-tree", rev, "--", name); err == nil {
+			return parseTree(res.Stdout), nil
+		}
+	}
+	c, err := r.Resolve(ctx, rev) // tells what is wrong with it, too
+	if err != nil {
+		return nil, err
+	}
+	return r.tree(ctx, c, "--", name)
 }

@@ -22,6 +22,8 @@ var (
 	ErrUnrelated = errors.New("the two histories have no commit in common")
 	ErrRefMoved  = errors.New("the ref does not have the expected value")
 	ErrNoTip     = errors.New("the remote does not have this branch")
+	ErrSign      = errors.New("the commit could not be signed")
+	ErrHook      = errors.New("the reference-transaction hook refused")
 )
 
 // OwnershipError is git's refusal to work in a repository that belongs to

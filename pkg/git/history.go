@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sort"
 	"strings"
 )
 
@@ -67,6 +68,36 @@ func (r *Repo) Sides(ctx context.Context, left, right Commit, trailer string) (o
 		}
 	}
 	return onlyLeft, onlyRight, nil
+}
+
+// Entered returns the commit by which c came onto tip's first-parent chain: c
+// itself, or the merge that brought it. since is a commit of the chain from
+// before that; "" is not known. tip must contain c.
+func (r *Repo) Entered(ctx context.Context, c, since, tip Commit) (Commit, error) {
+	rev := string(tip)
+	if since != "" {
+		rev = string(since) + ".." + rev
+	}
+	out, err := r.question(ctx, tip, "rev-list", "--first-parent", "--reverse", rev, "--")
+	if err != nil {
+		return "", err
+	}
+	chain := strings.Fields(string(out))
+	// Once it is in, it stays in.
+	i, found := sort.Find(len(chain), func(i int) int {
+		in, asked := r.IsAncestor(ctx, c, Commit(chain[i]))
+		if asked != nil {
+			err = asked
+		}
+		if in == Yes {
+			return 0
+		}
+		return 1
+	})
+	if err != nil || !found {
+		return tip, err
+	}
+	return Commit(chain[i]), nil
 }
 
 // Messages returns the whole messages of the commits that include has and
@@ -140,9 +171,13 @@ func (r *Repo) TreeFile(ctx context.Context, treeish, name string) ([]byte, erro
 }
 
 // Changed returns the paths in which two trees or commits differ, a rename as
-// both of its names.
-func (r *Repo) Changed(ctx context.Context, a, b string) ([]string, error) {
-	res, err := r.ask(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", a, b, "--")
+// both of its names; only those that some of specs match, if there are any. A
+// submodule that people asked not to see (ignore = all) differs all the same.
+func (r *Repo) Changed(ctx context.Context, a, b string, specs ...string) ([]string, error) {
+	args := []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", a, b, "--"}
+	cmd := r.Local(append(args, specs...)...)
+	cmd.MaxOutput = 256 << 20
+	res, err := Run(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}

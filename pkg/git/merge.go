@@ -22,7 +22,9 @@ type Merge struct {
 // read from .gitattributes: elsewhere the same merge could conflict. The error
 // is ErrUnrelated, or git's.
 func (r *Repo) MergeTree(ctx context.Context, ours, theirs Commit) (Merge, error) {
-	res, err := Run(ctx, r.Objects("merge-tree", "--write-tree", "-z", "--name-only", "--messages", string(ours), string(theirs)))
+	cmd := r.Objects("merge-tree", "--write-tree", "-z", "--name-only", "--messages", string(ours), string(theirs))
+	cmd.MaxOutput = 256 << 20 // each file that both sides changed has a line
+	res, err := Run(ctx, cmd)
 	if failed, ended := errors.AsType[*CommandError](err); ended {
 		if strings.Contains(failed.Stderr, "refusing to merge unrelated histories") {
 			return Merge{}, ErrUnrelated
@@ -77,7 +79,10 @@ type NewCommit struct {
 // signLimit bounds a signing program that may wait for a person.
 const signLimit = time.Minute
 
-// CommitTree makes a commit object. No ref moves and no hook runs.
+var errSignTime = errors.New("it took too long; does it ask for a passphrase?")
+
+// CommitTree makes a commit object. No ref moves and no hook runs. The error
+// is ErrSign, wrapped with the signing program's words, or git's.
 func (r *Repo) CommitTree(ctx context.Context, n NewCommit) (Commit, error) {
 	args := []string{"-c", "i18n.commitEncoding=UTF-8", "commit-tree", n.Tree}
 	for _, p := range n.Parents {
@@ -86,13 +91,17 @@ func (r *Repo) CommitTree(ctx context.Context, n NewCommit) (Commit, error) {
 	if n.Sign {
 		args = append(args, "-S")
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, signLimit, errors.New("signing took too long; does it ask for a passphrase?"))
+		ctx, cancel = context.WithTimeoutCause(ctx, signLimit, errSignTime)
 		defer cancel()
 	}
 	cmd := r.Objects(append(args, "-F", "-")...)
 	cmd.Stdin = strings.NewReader(n.Message)
 	res, err := Run(ctx, cmd)
-	if err != nil {
+	if failed, ended := errors.AsType[*CommandError](err); n.Sign && ended {
+		return "", fmt.Errorf("%w: %s", ErrSign, failed.Why())
+	} else if n.Sign && errors.Is(err, errSignTime) {
+		return "", fmt.Errorf("%w: %w", ErrSign, errSignTime)
+	} else if err != nil {
 		return "", err
 	}
 	return ParseCommit(strings.TrimSpace(string(res.Stdout)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -49,6 +50,14 @@ func refusals() []string {
 		"HTTP Basic: Access denied", "Invalid username or", "invalid credentials", "Unauthorized",
 		"not allowed to access", "access denied or repository not exported", "Could not find repository",
 		"Support for password authentication was removed", "User permission denied", "No user found with",
+		// Forgejo, Gitea: a key that may only read; a repository that nobody may push to.
+		"is not authorized to", "Cannot find repository", "is read-only", "is archived",
+		// GitHub.
+		"ERROR: Permission to ", "has been marked as read only", "was archived so it is read-only",
+		// GitLab.
+		"You are not allowed to push code to this project", "The project you were looking for could not be found",
+		// gitolite, Bitbucket.
+		" DENIED by ", "repository access denied",
 	}
 }
 
@@ -98,6 +107,7 @@ func contactError(ctx context.Context, res Result, err error) error {
 // Endpoint is where network commands go.
 type Endpoint struct {
 	Remote string   // a remote's name or a URL
+	Push   string   // the remote's name where Remote is the URL that it pushes to; "" pushes to Remote
 	Set    []string // configuration for these commands only, "key=value"
 }
 
@@ -107,6 +117,40 @@ func (e Endpoint) args(args ...string) []string {
 		out = append(out, "-c", s)
 	}
 	return append(out, args...)
+}
+
+// Pull heads are where Forgejo, Gitea and GitHub keep what a pull request
+// proposes, also one that came without a branch.
+const (
+	pullPrefix = "refs/pull/"
+	pullSuffix = "/head"
+)
+
+// PullNumber returns the number of the pull request that a ref belongs to.
+func PullNumber(ref string) (int64, bool) {
+	s, is := strings.CutPrefix(ref, pullPrefix)
+	s, ends := strings.CutSuffix(s, pullSuffix)
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, is && ends && err == nil && n > 0
+}
+
+// PullHeads returns what each pull request proposes, open or not, by number.
+// It is empty where the remote does not show them. The error is *ContactError
+// or ctx's cause.
+func (r *Repo) PullHeads(ctx context.Context, e Endpoint) (map[int64]Commit, error) {
+	res, err := r.reach(ctx, lsRemoteLimit, r.Network(e.args("ls-remote", "--quiet", "--", e.Remote, pullPrefix+"*"+pullSuffix)...))
+	if err != nil {
+		return nil, err
+	}
+	out := map[int64]Commit{}
+	for line := range strings.Lines(string(res.Stdout)) {
+		left, name, _ := strings.Cut(strings.TrimRight(line, "\n"), "\t")
+		n, ok := PullNumber(name)
+		if c, err := ParseCommit(left); ok && err == nil {
+			out[n] = c
+		}
+	}
+	return out, nil
 }
 
 func (r *Repo) reach(ctx context.Context, limit time.Duration, c Command) (Result, error) {
@@ -179,6 +223,9 @@ func (r *Repo) Fetch(ctx context.Context, e Endpoint, deepen int, refspecs ...st
 	}
 	args = append(append(args, "--", e.Remote), refspecs...)
 	_, err := r.reach(ctx, transferLimit, r.Network(args...))
+	if c, ok := errors.AsType[*ContactError](err); ok && hooked(c.Err) {
+		return fmt.Errorf("%w: %w", ErrHook, c.Err)
+	}
 	if c, ok := errors.AsType[*ContactError](err); ok && strings.Contains(c.Error(), "couldn't find remote ref") {
 		return fmt.Errorf("%s: %w", strings.TrimSpace(c.Text), ErrNoTip)
 	}

@@ -3,6 +3,7 @@ package git
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 )
 
@@ -58,6 +59,30 @@ func (p PushReply) Words() []string {
 	return out
 }
 
+// Links returns the web addresses in what the server said, in order. Forges
+// print where a pull request is, or where one can be opened.
+func (p PushReply) Links() []string {
+	var out []string
+	for line := range strings.Lines(p.Text) {
+		said, remote := strings.CutPrefix(strings.TrimSpace(line), "remote:")
+		if !remote {
+			continue
+		}
+		for word := range strings.FieldsSeq(said) {
+			if u, err := url.Parse(word); err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" {
+				out = append(out, word)
+			}
+		}
+	}
+	return out
+}
+
+// NoPushOptions says that the server takes no push options, so that nothing
+// was sent.
+func (p PushReply) NoPushOptions() bool {
+	return p.Exit != 0 && len(p.Lines) == 0 && strings.Contains(p.Text, "the receiving end does not support push options")
+}
+
 // Push pushes one ref. Hooks run: pre-push uploads what LFS keeps elsewhere.
 // Submodule commits must be on their remotes already; a configured
 // "on-demand" would push other repositories. A push that ran is a PushReply,
@@ -70,7 +95,11 @@ func (r *Repo) Push(ctx context.Context, e Endpoint, p Push) (PushReply, error) 
 	for _, o := range p.Options {
 		args = append(args, "-o", o)
 	}
-	args = append(args, "--", e.Remote, string(p.Commit)+":"+p.Ref)
+	to := e.Push // by its name: what insteadOf makes of the URL a second time may be another
+	if to == "" {
+		to = e.Remote
+	}
+	args = append(args, "--", to, string(p.Commit)+":"+p.Ref)
 	inner, cancel := context.WithTimeoutCause(ctx, transferLimit, ErrDeadline)
 	defer cancel()
 	res, err := Run(inner, r.Network(args...))
@@ -113,6 +142,7 @@ const (
 	PushRejected   PushClass = "rejected"   // a hook or rule of the server, unless the ref has moved
 	PushHook       PushClass = "hook"       // the local pre-push hook said no
 	PushSubmodule  PushClass = "submodule"  // a submodule's commit is on no remote
+	PushConfig     PushClass = "config"     // as git is configured here, it does not push there; nothing was sent
 	PushDenied     PushClass = "denied"     // credentials or permission
 	PushUnknown    PushClass = "unknown"    // it may have arrived: ask
 	PushImpossible PushClass = "impossible" // the server did what was never asked for
@@ -125,6 +155,37 @@ func contains(text string, parts ...string) bool {
 		}
 	}
 	return false
+}
+
+// The texts below were read in the sources of Forgejo 7 to 12, Gitea 1.17 to
+// 1.24 and GitLab 17, and recorded from GitHub and gitolite.
+
+// contentRefusals are what servers say, in lower case, of content they will
+// not have on any branch: secrets, e-mail addresses, sizes, quotas.
+func contentRefusals() []string {
+	return []string{
+		"cannot contain secrets", "push protection", "secret scanning", "push blocked: secrets detected",
+		"gh007", "private email",
+		"gh001", "large files detected", "file size limit", "exceeds the maximum", "too large", "size quota", "exceeds your repository",
+		"one or more blobs which exceed", "quota exceeded",
+	}
+}
+
+// brokenServers are what a hook says, in lower case, when it could not ask the
+// forge it belongs to. The server has not judged the push.
+func brokenServers() []string {
+	return []string{"internal server error", "internal server connection error", "internal api"}
+}
+
+// protections are what servers say of a branch that takes pull requests only.
+func protections() []string {
+	return []string{
+		"Not allowed to push to protected branch", "not allowed to push to protected branch",
+		// Forgejo to one who may read, and so may propose.
+		"If you instead wanted to create a pull request to the branch",
+		"GH006", "protected branch hook declined",
+		"not allowed to push code to protected branches", "not allowed to merge code into protected branches",
+	}
 }
 
 // ClassifyPush sorts what came of pushing to ref, which existed before. The
@@ -142,11 +203,11 @@ func ClassifyPush(p PushReply, ref string) PushClass {
 		return PushLanded
 	case told && line.Flag != '!':
 		return PushUnknown // moved, it said, and then the exit status said otherwise
-	case told && contains(low, "cannot contain secrets", "push protection", "secret scanning", "gh007", "private email",
-		"gh001", "large files detected", "file size limit", "exceeds the maximum", "too large", "size quota", "exceeds your repository"):
+	case told && contains(low, contentRefusals()...):
 		return PushPolicy
-	case told && contains(text, "Not allowed to push to protected branch", "not allowed to push to protected branch", "GH006",
-		"protected branch hook declined", "not allowed to push code to protected branches", "not allowed to force push code to a protected branch"),
+	case told && contains(low, brokenServers()...):
+		return PushUnknown
+	case told && contains(text, protections()...),
 		told && strings.Contains(text, "GH013") && contains(low, "pull request", "status check", "required check", "merge queue", "code scanning", "review"):
 		return PushProtected
 	case told && contains(line.Summary, "stale info", "fetch first", "non-fast-forward", "failed to update ref", "cannot lock ref",
@@ -160,9 +221,12 @@ func ClassifyPush(p PushReply, ref string) PushClass {
 		return PushSubmodule
 	case p.Ended != nil:
 		return PushUnknown
+	case contains(text, "the receiving end does not support --signed push", "the receiving end does not support push options",
+		"--mirror can't be combined with refspecs"):
+		return PushConfig // push.gpgSign, push.pushOption, remote.NAME.mirror
 	case contact(text) == Refused:
 		return PushDenied
-	case p.Exit == 1 && !strings.Contains(text, "fatal:"):
+	case p.Exit == 1 && !contains(text, "fatal:", "error: RPC failed", "send-pack: unexpected disconnect", "error in sideband demultiplexer"):
 		return PushHook
 	}
 	return PushUnknown

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,96 @@ func TestClassifyPush(t *testing.T) {
 			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Commits must have verified signatures.\n",
 		}, git.PushRejected},
 
+		// Forgejo and Gitea, as their hooks write it.
+		{"forgejo, may only read", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: \nremote: Forgejo: User 'bo' is not allowed to push to branch 'main' in 'lab/infra'.\nremote: If you instead wanted to create a pull request to the branch 'main', please use:\nremote: git push origin HEAD:refs/for/main/choose-a-descriptor\n",
+		}, git.PushProtected},
+		{"forgejo, may not even propose", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: \nremote: Forgejo: User 'bo' is not allowed to push to branch 'main' in 'lab/infra'.\n",
+		}, git.PushRejected},
+		{"gitea, may not write", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Gitea: User permission denied for writing.\n",
+		}, git.PushRejected},
+		{"forgejo protects a file", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Forgejo: branch main is protected from changing file go.mod\n",
+		}, git.PushRejected},
+		{"gitea wants signatures", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Gitea: branch main is protected from unverified commit 5d0e1f2\n",
+		}, git.PushRejected},
+		{"gitea sees a forced push", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Gitea: Not allowed to force-push to protected branch main\n",
+		}, git.PushRejected},
+		{"forgejo quota", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Forgejo: Quota exceeded\n",
+		}, git.PushPolicy},
+		{"forgejo could not ask itself", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Forgejo: Internal Server Connection Error\n",
+		}, git.PushUnknown},
+		{"gitea failed", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: \nremote: Gitea: Internal Server Error (no specific error)\n",
+		}, git.PushUnknown},
+		{"forgejo, key may only read", git.PushReply{
+			Exit: 128, Text: "Forgejo: User: 2:bo with Key: 3:laptop is not authorized to write lab/infra.\nfatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\nand the repository exists.\n",
+		}, git.PushDenied},
+		{"gitea, archived", git.PushReply{
+			Exit: 128, Text: "Gitea: Repo: lab/infra is archived.\nfatal: Could not read from remote repository.\n",
+		}, git.PushDenied},
+		{"gitea, mirror", git.PushReply{
+			Exit: 128, Text: "Gitea: Mirror Repository lab/infra is read-only\nfatal: Could not read from remote repository.\n",
+		}, git.PushDenied},
+		// GitHub.
+		{"github failed", git.PushReply{Exit: 1, Lines: line('!', "[remote rejected] (Internal Server Error)")}, git.PushUnknown},
+		{"github check is failing", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (protected branch hook declined)"),
+			Text: "remote: error: GH006: Protected branch update failed for refs/heads/main.\nremote: error: Required status check \"ci-build\" is failing\n",
+		}, git.PushProtected},
+		{"github merge queue", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Changes must be made through the merge queue\n",
+		}, git.PushProtected},
+		{"github forced", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (push declined due to repository rule violations)"),
+			Text: "remote: error: GH013: Repository rule violations found for refs/heads/main.\nremote: - Cannot force-push to this branch\n",
+		}, git.PushRejected},
+		{"github, no right over ssh", git.PushReply{Exit: 128, Text: "ERROR: Permission to lab/infra.git denied to bo.\nfatal: Could not read from remote repository.\n"}, git.PushDenied},
+		{"github, read-only key", git.PushReply{Exit: 128, Text: "ERROR: The key you are authenticating with has been marked as read only.\nfatal: Could not read from remote repository.\n"}, git.PushDenied},
+		{"github, archived", git.PushReply{Exit: 128, Text: "ERROR: This repository was archived so it is read-only.\nfatal: Could not read from remote repository.\n"}, git.PushDenied},
+		// GitLab.
+		{"gitlab secrets", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: GitLab: \nremote: PUSH BLOCKED: Secrets detected in code changes\nremote: -- test.txt:2 | GitLab Personal Access Token\n",
+		}, git.PushPolicy},
+		{"gitlab size", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: GitLab: You are attempting to check in one or more blobs which exceed the 100MiB limit:\n",
+		}, git.PushPolicy},
+		{"gitlab, merging not allowed", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: GitLab: You are not allowed to merge code into protected branches on this project.\n",
+		}, git.PushProtected},
+		{"gitlab sees a forced push", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"),
+			Text: "remote: GitLab: You are not allowed to force push code to a protected branch on this project.\n",
+		}, git.PushRejected},
+		{"gitlab message rule", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: GitLab: Commit message does not follow the pattern 'LAB-\\d+'\n",
+		}, git.PushRejected},
+		{"gitlab could not ask itself", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (pre-receive hook declined)"), Text: "remote: GitLab: Failed to authorize your Git request: internal API unreachable\n",
+		}, git.PushUnknown},
+		{"gitlab is away", git.PushReply{Exit: 128, Text: "remote: ERROR: Internal API unreachable\nfatal: Could not read from remote repository.\n"}, git.PushUnknown},
+		{"gitlab, no right over ssh", git.PushReply{Exit: 128, Text: "remote: ERROR: You are not allowed to push code to this project.\nfatal: Could not read from remote repository.\n"}, git.PushDenied},
+		// gitolite.
+		{"gitolite, no right to the branch", git.PushReply{
+			Exit: 1, Lines: line('!', "[remote rejected] (hook declined)"),
+			Text: "remote: FATAL: W refs/heads/main infra bo DENIED by fallthru\nremote: error: hook declined to update refs/heads/main\n",
+		}, git.PushRejected},
+		{"gitolite, no right at all", git.PushReply{
+			Exit: 128, Text: "FATAL: W any infra bo DENIED by fallthru\n(or you mis-spelled the reponame)\nfatal: Could not read from remote repository.\n",
+		}, git.PushDenied},
+
 		{"lease", git.PushReply{Exit: 1, Lines: line('!', "[rejected] (stale info)")}, git.PushRace},
 		{"fetch first", git.PushReply{Exit: 1, Lines: line('!', "[rejected] (fetch first)")}, git.PushRace},
 		{"non-fast-forward", git.PushReply{Exit: 1, Lines: line('!', "[rejected] (non-fast-forward)")}, git.PushRace},
@@ -104,6 +195,7 @@ func TestClassifyPush(t *testing.T) {
 		{"not there for us", git.PushReply{Exit: 128, Text: "remote: Repository not found.\nfatal: repository 'https://github.com/a/b.git/' not found\n"}, git.PushDenied},
 
 		{"cut", git.PushReply{Exit: 128, Text: "error: RPC failed; curl 56 GnuTLS recv error (-54): Error in the pull function.\nsend-pack: unexpected disconnect while reading sideband packet\nfatal: the remote end hung up unexpectedly\n"}, git.PushUnknown},
+		{"cut by the server, without a last word of git", git.PushReply{Exit: 1, Text: "send-pack: unexpected disconnect while reading sideband packet\nerror: error in sideband demultiplexer\nerror: failed to push some refs to 'ssh://git.example.lan/a/b.git'\n"}, git.PushUnknown},
 		{"502", git.PushReply{Exit: 1, Text: "error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502\nfatal: the remote end hung up unexpectedly\n"}, git.PushUnknown},
 		{"deadline", git.PushReply{Exit: -1, Ended: git.ErrDeadline}, git.PushUnknown},
 		{"interrupted after the server said yes", git.PushReply{Exit: -1, Ended: context.Canceled, Lines: line(' ', "1..2")}, git.PushUnknown},
@@ -114,6 +206,20 @@ func TestClassifyPush(t *testing.T) {
 				t.Errorf("%s, want %s", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestLinks(t *testing.T) {
+	reply := git.PushReply{Text: "remote: \nremote: Create a new pull request for 'anna/fan':        \nremote:   https://git.example.lan/lab/infra/compare/main...anna/fan        \n" +
+		"remote: Visit the existing pull requests:\nremote:   https://git.example.lan/lab/infra/pulls/7 merges into main\nTo https://git.example.lan/lab/infra.git\nhint: see https://example.org\nremote: javascript://x/y ftp://a/b https:// \n"}
+	want := []string{"https://git.example.lan/lab/infra/compare/main...anna/fan", "https://git.example.lan/lab/infra/pulls/7"}
+	if got := reply.Links(); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	for ref, want := range map[string]int64{"refs/pull/7/head": 7, "refs/pull/7/merge": 0, "refs/pull/x/head": 0, "refs/heads/pull/7/head": 0, "refs/pull/-1/head": 0, "refs/for/main": 0} {
+		if n, ok := git.PullNumber(ref); n > 0 != ok || ok && n != want || !ok && want != 0 {
+			t.Errorf("%s: %d %v", ref, n, ok)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -30,6 +32,23 @@ func (r *Repo) Refs(ctx context.Context, prefixes ...string) ([]Ref, error) {
 	return out, nil
 }
 
+// Tip returns what exactly one ref points at; "" without one. A ref that was
+// just written is most often a file of its own, which spares a process.
+func (r *Repo) Tip(ctx context.Context, name string) (Commit, error) {
+	if data, err := os.ReadFile(filepath.Join(r.common, filepath.FromSlash(name))); err == nil {
+		if c, err := ParseCommit(strings.TrimSpace(string(data))); err == nil {
+			return c, nil
+		}
+	}
+	refs, err := r.Refs(ctx, name)
+	for _, ref := range refs {
+		if ref.Name == name {
+			return ref.Commit, err
+		}
+	}
+	return "", err
+}
+
 // RefChange moves one ref.
 type RefChange struct {
 	Name string
@@ -39,8 +58,14 @@ type RefChange struct {
 	Whatever bool
 }
 
+// hooked says whether git failed as the reference-transaction hook wanted.
+func hooked(err error) bool {
+	failed, ok := errors.AsType[*CommandError](err)
+	return ok && strings.Contains(failed.Stderr, "ref updates aborted by hook")
+}
+
 // UpdateRefs makes all changes or none. The error is ErrRefMoved, wrapped with
-// git's words, when a ref does not have its old value.
+// git's words, when a ref does not have its old value, or ErrHook.
 func (r *Repo) UpdateRefs(ctx context.Context, changes ...RefChange) error {
 	if len(changes) == 0 {
 		return nil
@@ -69,6 +94,9 @@ func (r *Repo) UpdateRefs(ctx context.Context, changes ...RefChange) error {
 	cmd := r.Local("update-ref", "-m", "homelab", "--stdin", "-z")
 	cmd.Stdin = &in
 	_, err := Run(ctx, cmd)
+	if hooked(err) {
+		return fmt.Errorf("%w: %w", ErrHook, err)
+	}
 	if failed, ok := errors.AsType[*CommandError](err); ok && contains(failed.Stderr, "but expected", "reference already exists",
 		"unable to resolve reference", "cannot lock ref") {
 		return fmt.Errorf("%w: %s", ErrRefMoved, failed.Why())

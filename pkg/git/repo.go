@@ -58,6 +58,7 @@ type Repo struct {
 	bare   bool
 	format string
 	env    []string
+	pins   []string // "HOST:PORT:ADDRESS" of what network commands do not look up
 }
 
 // Open finds the repository that dir lies in. env is the environment of every
@@ -127,6 +128,13 @@ func (r *Repo) GitDir() string { return r.gitDir }
 // CommonDir returns the git directory that all work trees of the clone share.
 func (r *Repo) CommonDir() string { return r.common }
 
+// HooksDir returns the directory of this work tree's hooks; core.hooksPath is
+// honoured. It need not exist.
+func (r *Repo) HooksDir(ctx context.Context) (string, error) {
+	res, err := r.ask(ctx, "rev-parse", "--path-format=absolute", "--git-path", "hooks")
+	return strings.TrimSuffix(string(res.Stdout), "\n"), err
+}
+
 // Bare says whether the repository has no work tree of its own.
 func (r *Repo) Bare() bool { return r.bare }
 
@@ -146,6 +154,9 @@ func (r *Repo) Local(args ...string) Command {
 // Network returns the command "git args" at the repository's root for fetching
 // and pushing; prompts on a terminal are off.
 func (r *Repo) Network(args ...string) Command {
+	for _, p := range r.pins {
+		args = append([]string{"-c", "http.curloptResolve=" + p}, args...)
+	}
 	return Command{Dir: r.dir, Name: "git", Args: args, Env: base(r.env)}
 }
 

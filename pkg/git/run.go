@@ -120,7 +120,8 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("%s: more than %d bytes of output", strings.Join(e.Args, " "), e.Limit)
 }
 
-// Run starts c in a process group of its own and waits for its end.
+// Run starts c in a session, and so a process group, of its own and waits for
+// its end.
 //
 // When ctx ends, the whole group gets TERM, c.Grace later KILL; Run returns
 // only after that, so no child outlives it. The error is then ctx's cause, and
@@ -157,7 +158,9 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	cmd := exec.CommandContext(ctx, path, c.Args...)
 	cmd.Args[0] = c.Name
 	cmd.Dir, cmd.Env, cmd.Stdin = c.Dir, env, c.Stdin
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A session of its own has a process group of its own and no terminal: what
+	// would ask there fails at once, instead of being stopped for ever.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.WaitDelay = grace + pipeDelay // for a Stdin that nobody reads; the group is ended below
 
 	// Pipes of our own, so that the leader's end is seen even while something
@@ -325,6 +328,10 @@ func foreign() []string {
 		"GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
 		"GIT_QUARANTINE_PATH", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE",
 		"GIT_REPLACE_REF_BASE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_CONFIG",
+		// How paths are read, and where attributes are: what "git
+		// --literal-pathspecs" leaves to its children would hide from a search
+		// every .gitattributes there is.
+		"GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_ATTR_SOURCE",
 	}
 }
 

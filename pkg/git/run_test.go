@@ -103,6 +103,7 @@ func TestRunEnvironment(t *testing.T) {
 		"GIT_DIR=/elsewhere/.git", "GIT_INDEX_FILE=/elsewhere/index", "GIT_WORK_TREE=/elsewhere",
 		"GIT_OBJECT_DIRECTORY=/x", "GIT_ALTERNATE_OBJECT_DIRECTORIES=/x", "GIT_COMMON_DIR=/x", "GIT_PREFIX=x/",
 		"GIT_NAMESPACE=x", "GIT_SHALLOW_FILE=/x", "GIT_QUARANTINE_PATH=/x",
+		"GIT_LITERAL_PATHSPECS=/x", "GIT_GLOB_PATHSPECS=/x", "GIT_NOGLOB_PATHSPECS=/x", "GIT_ICASE_PATHSPECS=/x", "GIT_ATTR_SOURCE=/x",
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=a.b", "GIT_CONFIG_VALUE_0=c", "GIT_ASKPASS=ask", "GIT_AUTHOR_NAME=Anna",
 		"TWICE=1", "TWICE=2", "PWD=/elsewhere", "not a variable")
 	res, err := git.Run(t.Context(), c)
@@ -123,6 +124,18 @@ func TestRunEnvironment(t *testing.T) {
 			strings.HasPrefix(line, "GIT_PREFIX") || line == "TWICE=1" {
 			t.Errorf("%s got through", line)
 		}
+	}
+}
+
+// A process that would ask on the terminal finds none, and fails at once.
+func TestRunHasNoTerminal(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc")
+	}
+	res, err := git.Run(t.Context(), sh(t, `read -r stat </proc/$$/stat; set -- ${stat##*) }; echo "$$ $4"`))
+	pid, session, _ := strings.Cut(strings.TrimSpace(string(res.Stdout)), " ")
+	if err != nil || pid != session {
+		t.Errorf("%q, %v", res.Stdout, err)
 	}
 }
 

@@ -119,6 +119,16 @@ func (r *Repo) Unattended(c Config) *Repo {
 	return &out
 }
 
+// Resolving returns r with network commands that find the hosts of pins
+// without asking DNS, as curl --resolve does: URL, SNI and certificate stay
+// those of the name. Each pin is "HOST:PORT:ADDRESS", an IPv6 address in
+// brackets. It holds for http and https only.
+func (r *Repo) Resolving(pins ...string) *Repo {
+	out := *r
+	out.pins = append(slices.Clip(r.pins), pins...)
+	return &out
+}
+
 func sshCommand(env []string, c Config) string {
 	command := envValue(env, "GIT_SSH_COMMAND")
 	if command == "" {

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,9 @@ func parseWorktrees(out string) []Worktree {
 // quiet are the options of checkouts that no one asked for by hand: no hook of
 // the user's runs, and every file is there.
 func quiet(args ...string) []string {
-	return append([]string{"-c", "core.hooksPath=/dev/null", "-c", "core.sparseCheckout=false", "-c", "advice.detachedHead=false"}, args...)
+	return append([]string{
+		"-c", "core.hooksPath=/dev/null", "-c", "core.sparseCheckout=false", "-c", "core.ignoreStat=false", "-c", "advice.detachedHead=false",
+	}, args...)
 }
 
 // AddWorktree makes a work tree at path without files in it; Fill puts them
@@ -115,11 +118,33 @@ func (r *Repo) CheckoutClean(ctx context.Context, c Commit) error {
 	if err := r.LinkCrypt(); err != nil {
 		return err
 	}
+	if err := r.seeAll(ctx); err != nil {
+		return err
+	}
 	if _, err := Run(ctx, r.Objects(quiet("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", string(c), "--")...)); err != nil {
 		return err
 	}
 	_, err := Run(ctx, r.Objects(quiet("clean", "-ffdq")...))
 	return err
+}
+
+// seeAll makes git look at every file of a work tree of the tool's own again.
+// What ran there may have told the index not to (skip-worktree,
+// assume-unchanged): the file would then stay as it was left, whatever is
+// checked out. Without an index a forced checkout writes all of them.
+func (r *Repo) seeAll(ctx context.Context) error {
+	cmd := r.Local("ls-files", "-v", "-z")
+	cmd.MaxOutput = 256 << 20
+	res, err := Run(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	for line := range bytes.SplitSeq(res.Stdout, []byte{0}) {
+		if len(line) > 0 && (line[0] == 'S' || line[0] >= 'a' && line[0] <= 'z') {
+			return os.Remove(filepath.Join(r.gitDir, "index"))
+		}
+	}
+	return nil
 }
 
 // LockWorktree keeps a work tree from being pruned or moved.
@@ -148,6 +173,13 @@ func (r *Repo) UpdateSubmodules(ctx context.Context, paths []string) error {
 	return err
 }
 
+// NotThere says whether a submodule's update failed for want of the commit on
+// its remote.
+func NotThere(err error) bool {
+	failed, ok := errors.AsType[*CommandError](err)
+	return ok && contains(failed.Stderr, "did not contain", "not our ref", "unadvertised object", "Unable to find current revision")
+}
+
 // PruneWorktrees forgets work trees whose directory is gone.
 func (r *Repo) PruneWorktrees(ctx context.Context) error {
 	_, err := r.ask(ctx, "worktree", "prune")
@@ -165,10 +197,20 @@ type Status struct {
 
 // Status reads it without touching the index file.
 func (r *Repo) Status(ctx context.Context, ignored bool) (Status, error) {
-	args := []string{"status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=none"}
 	if ignored {
-		args = append(args, "--ignored=traditional")
+		return r.status(ctx, "--untracked-files=normal", "--ignored=traditional")
 	}
+	return r.status(ctx, "--untracked-files=normal")
+}
+
+// Tracked is Status without a look for what is not tracked, which takes twice
+// as long in a large work tree.
+func (r *Repo) Tracked(ctx context.Context) (Status, error) {
+	return r.status(ctx, "--untracked-files=no")
+}
+
+func (r *Repo) status(ctx context.Context, which ...string) (Status, error) {
+	args := append([]string{"status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--ignore-submodules=none"}, which...)
 	cmd := r.Local(append([]string{"--no-optional-locks"}, args...)...)
 	cmd.MaxOutput = 64 << 20
 	res, err := Run(ctx, cmd)
@@ -199,6 +241,10 @@ func parseStatus(out string) Status {
 				s.Branch = v
 			}
 		case "1":
+			if strings.HasPrefix(rest, ".M S..U ") { // a submodule with new files in it, and no more
+				s.Untracked = append(s.Untracked, path(8)+"/")
+				continue
+			}
 			s.Changed = append(s.Changed, path(8))
 		case "2":
 			s.Changed = append(s.Changed, path(9))
@@ -234,10 +280,10 @@ func (r *Repo) InProgress() string {
 }
 
 // FastForward moves this work tree's branch and files to c, which must be
-// ahead of it. No hook runs; a tracked or untracked file in the way is an
-// error and nothing changes.
+// ahead of it. No hook runs; a tracked, untracked or ignored file in the way is
+// an error and nothing changes. (Git itself would overwrite ignored ones.)
 func (r *Repo) FastForward(ctx context.Context, c Commit) error {
-	_, err := Run(ctx, r.Objects("-c", "core.hooksPath=/dev/null", "merge", "--ff-only", "--quiet", "--no-verify-signatures", "--no-autostash", string(c)))
+	_, err := Run(ctx, r.Objects("-c", "core.hooksPath=/dev/null", "merge", "--ff-only", "--quiet", "--no-verify-signatures", "--no-autostash", "--no-overwrite-ignore", string(c)))
 	return err
 }
 

@@ -144,6 +144,7 @@ type request struct {
 	resource        Resource
 	namespace, name string
 	sub             string
+	path            string // "" is the resource's
 	query           url.Values
 	accept          string        // "" is JSON
 	total, idle     time.Duration // the limits of trip
@@ -167,7 +168,11 @@ func (c *Cluster) ask(ctx context.Context, q request) (*http.Response, error) {
 	if err := c.limit.wait(ctx); err != nil {
 		return nil, err
 	}
-	u := c.base.JoinPath(q.resource.path(q.namespace, q.name, q.sub))
+	path := q.path
+	if path == "" {
+		path = q.resource.path(q.namespace, q.name, q.sub)
+	}
+	u := c.base.JoinPath(path)
 	u.RawQuery = q.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -319,6 +324,35 @@ func (c *Cluster) get(ctx context.Context, r Resource, ns, name string) (Object,
 	}
 	c.good()
 	return o, nil
+}
+
+// Serves says whether the server knows the API group at all: that of a custom
+// resource it answers otherwise as something in between would, with a page of
+// its own. It is one attempt, a 401 and a 403 confirmed; the error is as Get's.
+// Source: GET /apis.
+func (c *Cluster) Serves(ctx context.Context, group string) (bool, error) {
+	q := request{verb: "list", resource: Resource{Plural: "apigroups"}, path: "apis", total: objectTimeout}
+	var all struct {
+		Kind   string
+		Groups []struct{ Name string }
+	}
+	err := confirmed(ctx, func() error {
+		raw, err := c.read(ctx, q, maxObject)
+		if err != nil {
+			return err
+		}
+		if json.Unmarshal(raw, &all) != nil || all.Kind != "APIGroupList" {
+			return c.broken(ctx, q, errNotObject)
+		}
+		c.good()
+		return nil
+	})
+	for _, g := range all.Groups {
+		if g.Name == group {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // read returns a whole body of at most limit bytes.

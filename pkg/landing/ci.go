@@ -29,11 +29,22 @@ type CI interface {
 	Look(ctx context.Context, w Wanted) (pipeline.Outcome, error)
 }
 
+// Restarts starts pipelines anew, and lists what else ran on a branch.
+type Restarts interface {
+	// Restart starts row's pipeline anew and returns the new row. It is sent
+	// once and then looked for; the error is worded for people.
+	Restart(ctx context.Context, row woodpecker.Pipeline) (woodpecker.Pipeline, error)
+	// Newer returns the pipelines of pushes to ref whose number is above
+	// number, newest first. An incomplete list is an error.
+	Newer(ctx context.Context, ref string, number int64) ([]woodpecker.Pipeline, error)
+}
+
 // Wanted is the one pipeline that counts: of exactly this commit, by a push to
 // exactly this ref.
 type Wanted struct {
 	Commit    git.Commit
-	Ref       string // full
+	Row       *woodpecker.Pipeline // exactly this one of them; nil: the one that speaks for Commit
+	Ref       string               // full
 	Local     pipeline.Local
 	Workflows []string // that count; none means all
 	Appear    time.Duration
@@ -41,9 +52,10 @@ type Wanted struct {
 
 // Contact is a CI server that can be asked about the repository.
 type Contact struct {
-	Source pipeline.Source
-	Repo   woodpecker.Repo
-	Renew  func(context.Context) (bool, error)
+	Source  pipeline.Source
+	Control pipeline.Control // nil: nothing can be restarted
+	Repo    woodpecker.Repo
+	Renew   func(context.Context) (bool, error)
 }
 
 // Server is a CI of what connects to one; errors of its funcs are
@@ -58,7 +70,10 @@ type Server struct {
 	contact *Contact
 }
 
-var _ CI = (*Server)(nil)
+var (
+	_ CI       = (*Server)(nil)
+	_ Restarts = (*Server)(nil)
+)
 
 // Configured asks Check.
 func (s *Server) Configured(ctx context.Context) error { return s.Check(ctx) }
@@ -101,11 +116,61 @@ func (s *Server) await(ctx context.Context, w Wanted, once bool, emit func(pipel
 	if err != nil {
 		return pipeline.Outcome{}, err
 	}
-	return pipeline.Await(ctx, onRef{Source: c.Source, ref: w.Ref}, pipeline.Target{
-		Repo: c.Repo, Commit: string(w.Commit), Event: woodpecker.Push, Local: w.Local,
-	}, pipeline.Limits{
+	target := pipeline.Target{Repo: c.Repo, Commit: string(w.Commit), Event: woodpecker.Push, Local: w.Local}
+	if w.Row != nil {
+		target = pipeline.Target{Repo: c.Repo, Number: w.Row.Number, ID: w.Row.ID, Local: w.Local}
+	}
+	return pipeline.Await(ctx, onRef{Source: c.Source, ref: w.Ref}, target, pipeline.Limits{
 		Appear: w.Appear, Once: once, Gate: pipeline.Gate{Only: w.Workflows}, LogLines: s.LogLines, Renew: c.Renew,
 	}, emit)
+}
+
+var errNoControl = errors.New("the server's pipelines can only be read")
+
+// Restart starts a pipeline anew, as ci rerun does.
+func (s *Server) Restart(ctx context.Context, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
+	c, err := s.reach(ctx)
+	if err == nil && c.Control == nil {
+		err = errNoControl
+	}
+	if err != nil {
+		return woodpecker.Pipeline{}, err
+	}
+	return pipeline.RestartRow(ctx, c.Control, c.Repo.ID, row)
+}
+
+const (
+	rowsPerPage = 50
+	mostPages   = 20 // of the list that are read for what came after a landing
+)
+
+var errTooMany = errors.New("too many pipelines have run since")
+
+// Newer reads the list down to number.
+func (s *Server) Newer(ctx context.Context, ref string, number int64) ([]woodpecker.Pipeline, error) {
+	c, err := s.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []woodpecker.Pipeline
+	for page := 1; page <= mostPages; page++ {
+		rows, err := c.Source.Pipelines(ctx, c.Repo.ID, woodpecker.ListOptions{Page: page, PerPage: rowsPerPage})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			if r.Number <= number {
+				return out, nil
+			}
+			if r.Ref == ref && r.Event == woodpecker.Push {
+				out = append(out, r)
+			}
+		}
+		if len(rows) < rowsPerPage {
+			return out, nil
+		}
+	}
+	return nil, errTooMany
 }
 
 // onRef hides what other refs' pipelines say: those of the same commit on a
@@ -187,6 +252,9 @@ func (l *lander) watch(ctx context.Context) error {
 	}
 	l.out.Reason = summary
 	l.out.Next = "homelab work clean " + ui.Command(l.topic())
+	if rv := l.rec.Revert; rv != nil && (rv.Phase == OnBase || rv.Phase == Proposed) {
+		return l.afterRevert(ctx)
+	}
 	deployable := true
 	if !l.o.NoWatch && l.CI != nil {
 		kind, ok, err := l.watchCI(ctx)
@@ -194,6 +262,9 @@ func (l *lander) watch(ctx context.Context) error {
 			return err
 		}
 		deployable = ok
+		if kind == fault.LandedRed && l.o.RevertOnRed {
+			return l.revertOnRed(ctx)
+		}
 		if kind != fault.OK {
 			return nil
 		}
@@ -205,7 +276,11 @@ func (l *lander) watch(ctx context.Context) error {
 			l.out.Reason += ": " + l.out.CI.Reason
 		}
 	}
-	return l.deploy(ctx, deployable)
+	err := l.deploy(ctx, deployable)
+	if l.out.Kind == fault.LandedRed && l.o.RevertOnRed {
+		l.leave("only a failed pipeline is reverted, and it is the deploy that failed")
+	}
+	return err
 }
 
 // watchCI follows the pipeline of the landing.
@@ -260,12 +335,11 @@ func (l *lander) nextAfter(o pipeline.Outcome, kind fault.Kind) string {
 // wasRed tells whether the base was red before: then this landing may not be
 // what broke it.
 func (l *lander) wasRed(ctx context.Context) {
-	look, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("no time"))
-	defer cancel()
-	o, err := l.CI.Look(look, l.wanted(l.out.BaseBefore, l.baseName()))
+	o, err := l.look(ctx, l.out.BaseBefore)
 	if err != nil {
 		return
 	}
+	l.before = &o
 	switch end, _ := endOfWatch(o, true); end {
 	case fault.LandedRed:
 		l.out.Reason += fmt.Sprintf("; %s was red before (%s)", l.out.BaseBefore.Short(), ciWords(&o))
@@ -274,6 +348,13 @@ func (l *lander) wasRed(ctx context.Context) {
 	case fault.Failed, fault.Absent, fault.Denied, fault.Held, fault.Replaced, fault.Unreachable, fault.Timeout, fault.Conflict,
 		fault.Unsafe, fault.Usage, fault.Bug, fault.Interrupted, fault.Terminated:
 	}
+}
+
+// look sees how a commit of the base stands, if the server tells soon.
+func (l *lander) look(ctx context.Context, c git.Commit) (pipeline.Outcome, error) {
+	soon, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("no time"))
+	defer cancel()
+	return l.CI.Look(soon, l.wanted(c, l.baseName()))
 }
 
 // deploy waits until the targets serve the landing.

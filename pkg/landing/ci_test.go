@@ -398,7 +398,11 @@ type fakeForge struct {
 	opened int
 }
 
-func (f *fakeForge) Check(context.Context, string) (bool, error) { return true, nil }
+func (f *fakeForge) Check(context.Context, string) (Access, error) {
+	return Access{Kind: "forgejo", Token: true}, nil
+}
+
+func (f *fakeForge) Closed(context.Context, string) string { return "" }
 func (f *fakeForge) Open(context.Context, Proposal) (PullRequest, error) {
 	f.opened++
 	return f.pull, nil

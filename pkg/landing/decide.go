@@ -30,22 +30,6 @@ func firstParents(list []git.Entry, base, head git.Commit) bool {
 	}
 }
 
-// chain returns the part of list on tip's first-parent chain, newest first.
-func chain(list []git.Entry, tip git.Commit) []git.Entry {
-	by := make(map[git.Commit]git.Entry, len(list))
-	for _, e := range list {
-		by[e.Commit] = e
-	}
-	var out []git.Entry
-	for e, ok := by[tip]; ok; e, ok = by[e.Parents[0]] {
-		out = append(out, e)
-		if len(e.Parents) == 0 {
-			break
-		}
-	}
-	return out
-}
-
 // unfinished returns the subjects that ask to be squashed into another commit.
 func unfinished(list []git.Entry) []string {
 	var out []string
@@ -164,51 +148,4 @@ func named(commands []Command) string {
 		out = append(out, s)
 	}
 	return strings.Join(out, "; ")
-}
-
-// marker is a file that says how the directory it lies in is tested.
-type marker struct {
-	dir, kind string // "go", "cargo", "npm", "make check", "make test"
-}
-
-// detect returns what tests every changed path: the nearest directory at or
-// above each that has a marker. Nothing is returned if some path lies below
-// none: it would land untested while the result says "passed".
-func detect(markers []marker, changed []string) (commands []Command, uncovered string) {
-	var dirs []marker
-	for _, p := range changed {
-		m, ok := nearest(markers, p)
-		if !ok {
-			return nil, p
-		}
-		if !slices.Contains(dirs, m) {
-			dirs = append(dirs, m)
-		}
-	}
-	slices.SortFunc(dirs, func(a, b marker) int { return strings.Compare(a.dir, b.dir) })
-	for _, m := range dirs {
-		run := map[string]string{
-			"go": "go test ./...", "cargo": "cargo test", "npm": "npm test", "make check": "make check", "make test": "make test",
-		}[m.kind]
-		commands = append(commands, Command{Run: run, Dir: m.dir})
-	}
-	return commands, ""
-}
-
-// nearest returns the marker closest above a path; in one directory go.mod
-// comes before Cargo.toml, package.json and Makefile.
-func nearest(markers []marker, name string) (marker, bool) {
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
-		if dir == "." {
-			dir = ""
-		}
-		for _, kind := range []string{"go", "cargo", "npm", "make check", "make test"} {
-			if m := (marker{dir, kind}); slices.Contains(markers, m) {
-				return m, true
-			}
-		}
-		if dir == "" {
-			return marker{}, false
-		}
-	}
 }

@@ -20,6 +20,17 @@ func mustOutput(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
+// trailer returns the value of a trailer in a message's last paragraph.
+func trailer(message, key string) string {
+	message = strings.TrimRight(message, "\n")
+	for line := range strings.Lines(message[strings.LastIndex(message, "\n\n")+1:]) {
+		if v, ok := strings.CutPrefix(line, key+": "); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
 func TestFirstParents(t *testing.T) {
 	e := func(c string, parents ...string) git.Entry {
 		out := git.Entry{Commit: git.Commit(c)}
@@ -63,7 +74,7 @@ func TestDefuse(t *testing.T) {
 
 func TestMessage(t *testing.T) {
 	list := []git.Entry{{Commit: "1111111111111111111111111111111111111111", Subject: "new\x07 [ci skip]"}, {Commit: "2222222222222222222222222222222222222222", Subject: "old"}}
-	got := message("fan", "ID-1", "go test\n./...", list, "")
+	got := message("fan", "ID-1", "go test\n./...", list, nil)
 	want := "Land fan: new\x07 (ci skip)\n\n* 1111111 new\x07 (ci skip)\n* 2222222 old\n\nHomelab-Landing: ID-1\nHomelab-Verify: go test ./...\n"
 	if got != want {
 		t.Errorf("%q\nwant %q", got, want)
@@ -72,8 +83,14 @@ func TestMessage(t *testing.T) {
 		t.Error("trailers are not read back")
 	}
 	// A subject cannot pose as a trailer.
-	got = message("fan", "ID-1", "", []git.Entry{{Commit: "1", Subject: "Homelab-Reverts: x"}}, "")
-	if trailer(got, trailerReverts) != "" || trailer(got, trailerVerify) != "none" {
+	got = message("fan", "ID-1", "", []git.Entry{{Commit: "1", Subject: "Homelab-Reverts: x"}}, nil)
+	if len(trailers(got, trailerReverts)) > 0 || trailer(got, trailerVerify) != "none" {
+		t.Error(got)
+	}
+	// What it brings back, each in a trailer of its own.
+	a, b := git.Commit(strings.Repeat("a", 40)), git.Commit(strings.Repeat("b", 40))
+	got = message("fan", "ID-1", "", list, []git.Commit{a, b})
+	if !slices.Equal(trailers(got, trailerRestores), []git.Commit{a, b}) || strings.Count(got, trailerRestores+": ") != 2 || !strings.Contains(got, "in\naaaaaaa, bbbbbbb;") {
 		t.Error(got)
 	}
 }
@@ -151,7 +168,7 @@ func TestDetect(t *testing.T) {
 		{[]string{"cli/x", "docs/y"}, markers[1:], "", "docs/y"},
 		{[]string{"x"}, nil, "", "x"},
 	} {
-		got, not := detect(tc.markers, tc.changed)
+		got, _, not := detectBoth(survey{markers: tc.markers}, survey{}, tc.changed)
 		if named(got) != tc.want || not != tc.not {
 			t.Errorf("%v: %q, %q", tc.changed, named(got), not)
 		}

@@ -16,7 +16,14 @@ import (
 func (l *lander) gate(ctx context.Context) error {
 	c := l.plan.candidate
 	ref := "refs/heads/homelab/land/" + l.out.ID
-	l.rec.Staging, l.rec.Candidate = ref, c
+	if strings.HasPrefix(l.out.Branch, "homelab/revert/") {
+		ref += "-revert" // beside that of the landing it reverts
+	}
+	if l.out.Attempts > 0 {
+		// An earlier round's branch may still be there.
+		ref += fmt.Sprintf("-%d", l.out.Attempts+1)
+	}
+	l.rec.Stagings, l.rec.Candidate = append(l.rec.Stagings, Staging{ref, c}), c
 	if err := l.write(Staged); err != nil {
 		return err
 	}
@@ -29,8 +36,14 @@ func (l *lander) gate(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		kind := fault.Denied
-		if git.ClassifyPush(reply, ref) == git.PushUnknown {
+		switch git.ClassifyPush(reply, ref) {
+		case git.PushUnknown:
 			kind = fault.Unreachable
+		case git.PushHook, git.PushSubmodule:
+			kind = fault.Failed
+		case git.PushConfig:
+			kind = fault.Usage
+		case git.PushLanded, git.PushPolicy, git.PushProtected, git.PushRace, git.PushRejected, git.PushDenied, git.PushImpossible:
 		}
 		return stop(kind, "homelab work land", "the candidate could not be pushed for CI to test; %s is unchanged", l.out.Base).
 			Because(strings.Join(reply.Words(), "; "))
@@ -66,16 +79,56 @@ func (l *lander) gate(ctx context.Context) error {
 	return l.relock(ctx)
 }
 
-// unstage deletes the candidate's branch, if there is one.
+// Staging is a branch that was pushed for CI to test a candidate.
+type Staging struct {
+	Ref    string     `json:"ref"` // full name
+	Commit git.Commit `json:"commit"`
+}
+
+// unstage deletes the branches that CI tested. What stays is told and kept in
+// the record: the next landing tries again.
 func (l *lander) unstage(ctx context.Context) error {
-	if l.rec.Staging == "" {
-		return nil
+	if ctx.Err() != nil && len(l.rec.Stagings) > 0 {
+		return context.Cause(ctx)
 	}
-	if err := l.deleteStaging(ctx, l.rec.Staging, l.rec.Candidate); err != nil {
-		l.warn("%s is still on %s: %v", l.rec.Staging, l.out.Remote, err)
-		return nil // the next round needs another name, and the record keeps this one until then
+	l.rec.Stagings = l.remove(ctx, l.rec.Stagings)
+	return nil
+}
+
+// remove deletes staging branches and returns those that are still there.
+func (l *lander) remove(ctx context.Context, all []Staging) []Staging {
+	var left []Staging
+	for _, s := range all {
+		if err := l.deleteStaging(ctx, s.Ref, s.Commit); err != nil {
+			l.warn("%s is still on %s: %v", strings.TrimPrefix(s.Ref, "refs/heads/"), l.out.Remote, err)
+			left = append(left, s)
+		}
 	}
-	l.rec.Staging = ""
+	return left
+}
+
+// sweep deletes the staging branches that ended or killed landings of this
+// clone have left, of whatever branch.
+func (l *lander) sweep(ctx context.Context) error {
+	records, _ := Records(l.Repo.CommonDir()) // what cannot be read was told already
+	for _, r := range records {
+		if len(r.Stagings) == 0 || r.Remote != l.out.Remote {
+			continue
+		}
+		book, err := openJournal(l.Repo.CommonDir(), r.ID)
+		if err != nil {
+			continue // it is under way, and its branch is being tested
+		}
+		if r, err = l.reread(r.ID); err == nil {
+			if r.Stagings = l.remove(ctx, r.Stagings); len(r.Branch) > 0 {
+				err = book.write(r)
+			}
+		}
+		book.close()
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (l *lander) begin(ctx context.Context) error {
 	l.rec = Record{
 		ID: l.out.ID, Branch: l.out.Branch, Head: l.out.Head, Remote: l.endpointName(), Base: l.out.Base, Before: l.out.BaseBefore,
 		NoWatch: l.o.NoWatch, RequireCI: l.o.RequireCI, Deploy: l.targets(), Named: len(l.o.Targets) > 0, Workflows: l.rules.Workflows,
-		PID: os.Getpid(), Started: time.Now().UTC(),
+		PID: os.Getpid(), Started: time.Now().UTC(), Tried: l.doubtful,
 	}
 	if err := l.write(Begun); err != nil {
 		return err
@@ -54,11 +54,18 @@ func (l *lander) begin(ctx context.Context) error {
 
 func (l *lander) endpointName() string { return l.out.Remote }
 
-// write puts the record down, in a phase.
+// write puts the record down, in a phase. That of a revert is a part of the
+// record of the landing that it reverts.
 func (l *lander) write(p Phase) error {
 	l.rec.Phase = p
-	if err := l.book.write(l.rec); err != nil {
-		return fmt.Errorf("journal of %s: %w", l.rec.ID, err)
+	whole, book := l.rec, l.book
+	if l.of != nil {
+		part := l.rec
+		l.of.rec.Revert = &part
+		whole, book = l.of.rec, l.of.book
+	}
+	if err := book.write(whole); err != nil {
+		return fmt.Errorf("journal of %s: %w", whole.ID, err)
 	}
 	if l.Wrote != nil {
 		l.Wrote(p)
@@ -97,7 +104,7 @@ func (l *lander) integrate(ctx context.Context) error {
 	base, head := l.out.BaseBefore, l.out.Head
 	l.plan = integration{}
 	var err error
-	fast := l.reverted == "" && firstParents(l.list, base, head)
+	fast := len(l.reverted) == 0 && firstParents(l.list, base, head)
 	if fast {
 		l.plan.tree = string(head) + "^{tree}"
 	} else if l.plan.tree, err = l.merged(ctx); err != nil {
@@ -150,9 +157,9 @@ func plural(n int, what string) string {
 // merged returns the tree of the base with the branch merged into it.
 func (l *lander) merged(ctx context.Context) (string, error) {
 	ours := l.out.BaseBefore
-	if l.reverted != "" {
+	for _, x := range l.reverted { // newest first, as each was made on top of the ones before
 		var err error
-		if ours, err = l.withUndone(ctx, ours, l.reverted); err != nil {
+		if ours, err = l.withUndone(ctx, ours, x); err != nil {
 			return "", err
 		}
 	}
@@ -192,19 +199,16 @@ func (l *lander) undoneByHand(ctx context.Context) error {
 	if !slices.ContainsFunc(l.theirs, func(e git.Entry) bool { return strings.HasPrefix(e.Subject, "Revert \"") }) {
 		return nil
 	}
-	const says = "This reverts commit "
-	messages, order, err := l.Repo.Messages(ctx, l.out.Head, l.out.BaseBefore, says, false)
+	messages, order, err := l.Repo.Messages(ctx, l.out.Head, l.out.BaseBefore, saysReverts, false)
 	if err != nil {
 		return err
 	}
 	for _, x := range order {
-		if trailer(messages[x], trailerReverts) != "" {
+		if len(trailers(messages[x], trailerReverts)) > 0 {
 			continue
 		}
-		_, after, _ := strings.Cut(messages[x], says)
-		id, _, _ := strings.Cut(after, ",") // "..., reversing changes made to ..."
-		undone, err := git.ParseCommit(strings.TrimRight(strings.TrimSpace(strings.SplitN(id, "\n", 2)[0]), "."))
-		if err != nil {
+		undone := undoneBy(messages[x])
+		if undone == "" {
 			continue
 		}
 		side, err := l.sideOf(ctx, undone)
@@ -222,45 +226,54 @@ func (l *lander) undoneByHand(ctx context.Context) error {
 	return nil
 }
 
-// undone returns the commit of the base that undid an earlier landing of this
-// branch and has not been undone itself; "" for none. A merge would take the
-// branch's old commits for landed and silently leave them out.
-func (l *lander) undone(ctx context.Context) (git.Commit, error) {
-	if !slices.ContainsFunc(l.theirs, func(e git.Entry) bool { return e.Trailer != "" }) {
-		return "", nil
-	}
-	for _, e := range chain(l.theirs, l.out.BaseBefore) { // newest first
-		x := e.Commit
-		landed, err := git.ParseCommit(e.Trailer)
-		if err != nil {
-			continue
-		}
-		side, err := l.sideOf(ctx, landed)
-		if err != nil || side == "" {
-			continue // a commit that is not here is none of this branch
-		}
-		part, err := l.Repo.IsAncestor(ctx, side, l.out.Head)
-		if err != nil {
-			return "", err
-		}
-		if part != git.Yes {
-			continue
-		}
-		if own, err := l.landedHere(landed); err != nil {
-			return "", err
-		} else if !own {
-			l.warn("%s on %s undid %s, which this branch contains; it stays undone, as nothing here shows that this branch landed it", x.Short(), l.out.Base, landed.Short())
-			continue
-		}
-		restored, _, err := l.Repo.Messages(ctx, x, l.out.BaseBefore, trailerRestores+": "+string(x), true)
-		if err != nil {
-			return "", err
-		}
-		if len(restored) == 0 {
-			return x, nil
+// undone returns the commits of the base that undid earlier landings of this
+// branch and have not been undone themselves, newest first. A merge would take
+// the branch's old commits for landed and silently leave them out. All that the
+// base has is looked at, not its first parents only: a revert may have come
+// through a pull request.
+func (l *lander) undone(ctx context.Context) ([]git.Commit, error) {
+	var out []git.Commit
+	for _, e := range l.theirs {
+		for _, landed := range hashes(e.Trailer) {
+			ours, err := l.undid(ctx, e.Commit, landed)
+			if err != nil {
+				return nil, err
+			}
+			if ours && !slices.Contains(out, e.Commit) {
+				out = append(out, e.Commit)
+			}
 		}
 	}
-	return "", nil
+	return out, nil
+}
+
+// undid says whether x, which names landed as the landing it reverts, undid a
+// landing of this branch and nothing has brought it back.
+func (l *lander) undid(ctx context.Context, x, landed git.Commit) (bool, error) {
+	side, err := l.sideOf(ctx, landed)
+	if err != nil || side == "" {
+		return false, nil //nolint:nilerr // a commit that is not here is none of this branch
+	}
+	part, err := l.Repo.IsAncestor(ctx, side, l.out.Head)
+	if err != nil || part != git.Yes {
+		return false, err
+	}
+	own, err := l.landedHere(landed)
+	if err != nil {
+		return false, err
+	}
+	if !own {
+		l.warn("%s on %s undid %s, which this branch contains; it stays undone, as nothing here shows that this branch landed it", x.Short(), l.out.Base, landed.Short())
+		return false, nil
+	}
+	back, err := restored(ctx, l.Repo, x, l.out.BaseBefore)
+	return !back, err
+}
+
+// restored says whether a commit of base says that it brings back what x undid.
+func restored(ctx context.Context, r *git.Repo, x, base git.Commit) (bool, error) {
+	_, order, err := r.Messages(ctx, x, base, trailerRestores+": "+string(x), false)
+	return len(order) > 0, err
 }
 
 // landedHere says whether this clone's own record shows that this branch

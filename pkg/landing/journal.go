@@ -46,15 +46,19 @@ type Record struct {
 	Tried     []git.Commit `json:"tried,omitempty"`     // every candidate that was pushed to the base
 	Attempts  int          `json:"attempts"`
 	Commands  []Command    `json:"commands,omitempty"`
-	Staging   string       `json:"staging,omitempty"` // full ref on the remote
+	Stagings  []Staging    `json:"stagings,omitempty"` // branches on the remote that are not deleted yet
 	Pull      *PullRequest `json:"pull_request,omitempty"`
-	Review    git.Commit   `json:"review,omitempty"` // what was pushed as the branch, for a pull request
+	Review    git.Commit   `json:"review,omitempty"`   // what was published for a pull request
+	Reviewed  []git.Commit `json:"reviewed,omitempty"` // what was before that
+	Topic     string       `json:"topic,omitempty"`    // of a request that has no branch
 	Pipeline  int64        `json:"pipeline,omitempty"`
 	NoWatch   bool         `json:"no_watch,omitempty"`
 	RequireCI bool         `json:"require_ci,omitempty"`
 	Deploy    []string     `json:"deploy,omitempty"`
 	Named     bool         `json:"named,omitempty"` // Deploy came from the command line
 	Workflows []string     `json:"workflows,omitempty"`
+	Red       int64        `json:"red,omitempty"`    // the failed pipeline that was, or is about to be, restarted
+	Revert    *Record      `json:"revert,omitempty"` // of what takes it off the base again: a landing of its own
 	PID       int          `json:"pid"`
 	Started   time.Time    `json:"started"`
 }

@@ -26,6 +26,10 @@ type Options struct {
 	Targets   []string
 	Appear    time.Duration // how long a pipeline may take to appear
 	DryRun    bool
+
+	// RevertOnRed takes the landing off the base again when its pipeline fails,
+	// as far as that is proven to help. It needs CI and Restarts.
+	RevertOnRed bool
 }
 
 // Rules is what the base's own configuration file says.
@@ -67,12 +71,14 @@ type Deps struct {
 	Env   []string // of the verification command: the user's without tokens
 	Cache string   // directory for the tool's caches; absolute
 	// Rules reads the configuration file of a base.
-	Rules  func(name string, data []byte) (Rules, error)
-	File   string // its name
-	CI     CI     // nil: results of CI are never waited for
-	Deploy Deploy // nil: deploys are never waited for
-	Forge  Forge  // nil: pull requests are opened by hand
-	Tell   func(Update)
+	Rules func(name string, data []byte) (Rules, error)
+	File  string // its name
+	CI    CI     // nil: results of CI are never waited for
+	// Restarts starts pipelines anew; nil: nothing is reverted.
+	Restarts Restarts
+	Deploy   Deploy // nil: deploys are never waited for
+	Forge    Forge  // nil: pull requests are opened by hand
+	Tell     func(Update)
 	// Wrote is told after each write of the journal; may be nil.
 	Wrote func(Phase)
 	// Patience is how long a remote that cannot be reached is asked again; 0
@@ -142,6 +148,15 @@ type Result struct {
 	BackupRef  string
 	Pull       *PullRequest
 	Plan       *Plan // of a dry run
+	Revert     *Reverted
+}
+
+// Reverted is what became of taking a red landing off the base again.
+type Reverted struct {
+	Commit  git.Commit // what undoes it; "" when there is none
+	Done    bool       // the base has it
+	Unknown bool       // whether the base has it is not known
+	Reason  string
 }
 
 // Plan is what a landing would do.
@@ -158,7 +173,7 @@ type Update interface{ update() }
 
 // Told is a line of the story.
 type Told struct {
-	Phase string // "land", "merge", "verify", "push", "ci", "deploy"
+	Phase string // "land", "merge", "verify", "push", "ci", "revert", "deploy"
 	Text  string
 }
 
@@ -199,6 +214,7 @@ type lander struct {
 	lock     *lock
 	endpoint git.Endpoint
 	url      string // of the landing remote
+	failing  string // what the server said to a push it did not judge, if the last one was
 	task     task
 	rules    Rules
 	list     []git.Entry // base..head, newest first
@@ -207,10 +223,18 @@ type lander struct {
 	plan     integration
 	commands []Command
 	detected bool
-	reverted git.Commit // a commit of the base that undid this branch
+	reverted []git.Commit // commits of the base that undid this branch, newest first
 	ciReady  *pending
 	ciGiveUp context.CancelFunc
 	gated    bool
+	before   *pipeline.Outcome // of the commit that was landed on; nil: not looked at
+	of       *lander           // the landing that this one reverts; nil: this is none
+	over     bool              // it is reverted, and all about that is known
+	doubtful []git.Commit      // candidates of this head that an earlier run pushed; a slow server may still take one
+
+	filters       *pending // whether the head's attributes name a filter that guard looks at
+	filtersGiveUp context.CancelFunc
+	headFiltered  bool // once filters has answered
 }
 
 // Land lands the branch that is checked out. It always returns a result.
@@ -229,6 +253,9 @@ func Land(ctx context.Context, d Deps, o Options) Result {
 
 // run is the landing, step by step.
 func (l *lander) run(ctx context.Context) error {
+	if l.o.RevertOnRed && (l.o.NoWatch || l.CI == nil || l.Restarts == nil) {
+		return stop(fault.Usage, "homelab work land", "only CI can say that a landing is to be reverted, and it is not watched")
+	}
 	if err := l.prepare(ctx); err != nil {
 		return err
 	}
@@ -238,12 +265,15 @@ func (l *lander) run(ctx context.Context) error {
 	if done, err := l.resume(ctx); done || err != nil {
 		return err
 	}
+	if err := l.sweep(ctx); err != nil {
+		return err
+	}
 	if len(l.list) == 0 {
 		// What was reverted comes back with new work on top, not by repeating the
 		// command.
 		l.out.Good, l.out.Reason = Nothing, fmt.Sprintf("%s is on %s already", l.out.Head.Short(), l.out.Base)
-		if l.reverted != "" {
-			l.out.Reason += ", and " + l.reverted.Short() + " undid it there; a new commit lands it again"
+		if len(l.reverted) > 0 {
+			l.out.Reason += ", and " + l.reverted[0].Short() + " undid it there; a new commit lands it again"
 		}
 		l.out.Next = "homelab work clean " + ui.Command(l.topic())
 		return nil
@@ -263,7 +293,7 @@ func (l *lander) rounds(ctx context.Context) error {
 		if l.plan.nothing {
 			l.out.Good, l.out.Reason = Nothing, "its content is on "+l.out.Base+" already"
 			l.out.Next = "homelab work clean " + ui.Command(l.topic())
-			return l.forget(ctx)
+			return l.forget()
 		}
 		if err := l.guard(ctx); err != nil {
 			return err
@@ -321,7 +351,11 @@ func (l *lander) finish(ctx context.Context, err error) {
 		l.ciGiveUp()
 		_ = l.ciReady.answer() // nobody asks any more
 	}
-	if ctx.Err() == nil && l.book != nil && l.rec.Staging != "" {
+	if l.filtersGiveUp != nil {
+		l.filtersGiveUp()
+		_ = l.filters.answer() // no process outlives this
+	}
+	if ctx.Err() == nil && l.book != nil && len(l.rec.Stagings) > 0 {
 		end, cancel := context.WithTimeoutCause(ctx, 30*time.Second, git.ErrDeadline)
 		defer cancel()
 		if err := l.unstage(end); err != nil {
@@ -365,24 +399,64 @@ func (l *lander) explain(ctx context.Context, err error) *fault.Error {
 			if errors.As(err, &said) && said.Kind == fault.Timeout {
 				return said
 			}
-			return stop(kind, again, "time is up; %s", l.standing()).From(err)
+			return stop(kind, again, "time is up; %s", l.standing()).Because(lastContact(err)).From(err)
 		case fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Held, fault.Replaced, fault.Unreachable, fault.Conflict,
 			fault.LandedRed, fault.Unsafe, fault.Usage, fault.Bug:
 		}
 		return stop(fault.Interrupted, again, "given up; %s", l.standing()).From(err)
 	case errors.As(err, &said):
 		return said
+	case errors.Is(err, git.ErrSign):
+		return stop(fault.Usage, "git config --get-regexp ^(commit|gpg|user)\\.", "commit.gpgSign asks for signed commits, and the candidate could not be signed; %s", l.standing()).Because(err.Error()).From(err)
+	case errors.Is(err, git.ErrHook):
+		return stop(fault.Failed, again, "the reference-transaction hook of this clone refuses; %s", l.standing()).Because(err.Error()).From(err)
 	case errors.As(err, &contact) && contact.Contact == git.Refused:
 		return stop(fault.Denied, "homelab doctor", "%s refuses access, asked three times", l.remoteName()).Because(contact.Text).From(err)
 	case errors.As(err, &contact):
 		return stop(fault.Unreachable, again, "%s could not be reached", l.remoteName()).Because(contact.Text).From(err)
 	}
+	if kind, why := machineTrouble(err); kind != "" {
+		return stop(kind, again, "this machine is in the way; %s", l.standing()).Because(why).From(err)
+	}
 	return stop(fault.Bug, "", "%s", l.standing()).Because(err.Error()).From(err)
+}
+
+// machineTrouble tells what is wrong with the machine itself when git or a file
+// operation failed of that: no space is a person's to make, a file system that
+// refuses is a refusal. Otherwise the kind is "".
+func machineTrouble(err error) (fault.Kind, string) {
+	text := err.Error()
+	if failed, ok := errors.AsType[*git.CommandError](err); ok {
+		text = failed.Stderr
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.Contains(line, "No space left on device"), strings.Contains(line, "Disk quota exceeded"),
+			strings.Contains(line, "no space left on device"), strings.Contains(line, "disk quota exceeded"):
+			return fault.Held, line
+		case strings.Contains(line, "Read-only file system"), strings.Contains(line, "read-only file system"),
+			strings.HasSuffix(line, "Permission denied"), strings.HasSuffix(line, "permission denied"):
+			return fault.Denied, line
+		}
+	}
+	return "", ""
+}
+
+// lastContact is why the remote did not answer until the time was up; "" when
+// that was not it.
+func lastContact(err error) string {
+	if contact, ok := errors.AsType[*git.ContactError](err); ok {
+		return contact.Text
+	}
+	return ""
 }
 
 // standing says what is known of the base, for ends in mid-way.
 func (l *lander) standing() string {
 	switch {
+	case l.out.Landed != "" && l.out.Revert != nil && l.out.Revert.Reason != "":
+		return fmt.Sprintf("%s is on %s; %s", l.out.Landed.Short(), l.out.Base, l.out.Revert.Reason)
 	case l.out.Landed != "":
 		return fmt.Sprintf("%s is on %s", l.out.Landed.Short(), l.out.Base)
 	case l.out.Unknown:

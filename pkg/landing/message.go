@@ -29,7 +29,7 @@ func defuse(s string) string {
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // message is what a landing's merge commit says.
-func message(topic, id, verify string, list []git.Entry, restores git.Commit) string {
+func message(topic, id, verify string, list []git.Entry, restores []git.Commit) string {
 	var b strings.Builder
 	subject := "nothing new"
 	if len(list) > 0 {
@@ -46,30 +46,60 @@ func message(topic, id, verify string, list []git.Entry, restores git.Commit) st
 		}
 		fmt.Fprintf(&b, "* %s %s\n", e.Commit.Short(), oneLine(e.Subject))
 	}
-	if restores != "" {
-		fmt.Fprintf(&b, "\nThe base had undone an earlier landing of this branch in %s;\nthat is undone here.\n", restores.Short())
+	switch {
+	case len(restores) == 1:
+		fmt.Fprintf(&b, "\nThe base had undone an earlier landing of this branch in %s;\nthat is undone here.\n", restores[0].Short())
+	case len(restores) > 1:
+		var names []string
+		for _, x := range restores {
+			names = append(names, x.Short())
+		}
+		fmt.Fprintf(&b, "\nThe base had undone earlier landings of this branch in\n%s; that is undone here.\n", strings.Join(names, ", "))
 	}
 	if verify == "" {
 		verify = "none"
 	}
 	fmt.Fprintf(&b, "\n%s: %s\n%s: %s\n", trailerLanding, id, trailerVerify, oneLine(verify))
-	if restores != "" {
-		fmt.Fprintf(&b, "%s: %s\n", trailerRestores, restores)
+	for _, x := range restores {
+		fmt.Fprintf(&b, "%s: %s\n", trailerRestores, x)
 	}
 	return defuse(b.String())
 }
 
-// trailer returns the value of a trailer in a message; "" without one. Only
-// the last paragraph has trailers.
-func trailer(message, key string) string {
+// revertMessage is what the commit says that takes a landing off the base.
+// verify is "" for a tree that the base had before: CI has seen it.
+func revertMessage(topic, subject, id, why, verify string, landed git.Commit) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Revert %s: %s\n\n%s\n\n%s: %s\n%s: %s\n", oneLine(topic), oneLine(subject), why, trailerReverts, landed, trailerLanding, id)
+	if verify != "" {
+		fmt.Fprintf(&b, "%s: %s\n", trailerVerify, oneLine(verify))
+	}
+	return defuse(b.String())
+}
+
+// trailers returns the commits that the trailers of one name in a message
+// give. Only the last paragraph has trailers.
+func trailers(message, key string) []git.Commit {
 	message = strings.TrimRight(message, "\n")
 	if i := strings.LastIndex(message, "\n\n"); i >= 0 {
 		message = message[i+2:]
 	}
+	var out []git.Commit
 	for line := range strings.Lines(message) {
 		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(k, key) {
-			return strings.TrimSpace(v)
+			out = append(out, hashes(v)...)
 		}
 	}
-	return ""
+	return out
+}
+
+// hashes returns the commits that the words of text are.
+func hashes(text string) []git.Commit {
+	var out []git.Commit
+	for word := range strings.FieldsSeq(text) {
+		if c, err := git.ParseCommit(word); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out
 }

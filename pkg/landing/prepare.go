@@ -79,18 +79,22 @@ func (l *lander) prepare(ctx context.Context) error {
 	looked := ask(func() (err error) {
 		if st, err = l.Repo.Status(ctx, false); err != nil || st.Head == "" || len(st.Changed) > 0 {
 			giveUp()
+		} else {
+			l.lookForFilters(ctx, st.Head)
 		}
 		return err
 	})
 	var lsErr error
 	remote, found := l.remote(ctx)
 	if found == nil {
+		l.say("land", "%s: asking %s for the base", l.out.Branch, remote)
 		lsErr = l.discover(network, remote)
 	}
 	if err := looked.answer(); err != nil {
 		return err
 	}
 	if err := l.clean(st); err != nil {
+		l.out.Base = "" // how far the question to the remote had come is chance
 		return err
 	}
 	if err := errors.Join(found, lsErr); err != nil {
@@ -199,9 +203,12 @@ func (l *lander) remote(ctx context.Context) (string, error) {
 		}
 	}
 	name, why, left := chooseRemote(in)
+	if name == "" {
+		name, left = l.writable(ctx, left)
+	}
 	switch {
 	case name == "":
-		return "", stop(fault.Usage, ui.Command("homelab", "work", "land", "--remote", left[0]),
+		return "", stop(fault.Usage, ui.Command("homelab", "work", "land", "--remote", strings.Fields(left[0])[0]),
 			"several remotes could take the landing: %s; write \"remote: NAME\" into %s, or say --remote", strings.Join(left, ", "), l.File)
 	case !slices.Contains(all, name):
 		return "", stop(fault.Usage, "git remote -v", "%s names the remote %q, which this clone does not have", why, name)
@@ -228,7 +235,7 @@ func (l *lander) remoteOfFile(ctx context.Context, all []string) (string, error)
 			continue
 		}
 		if named != "" {
-			return "", stop(fault.Usage, "homelab work land --remote "+named, "the default branches of the remotes name different remotes: %s and %s", named, rules.Remote)
+			return "", stop(fault.Usage, ui.Command("homelab", "work", "land", "--remote", named), "the default branches of the remotes name different remotes: %s and %s", named, rules.Remote)
 		}
 		named = rules.Remote
 	}
@@ -259,12 +266,17 @@ func (l *lander) asking(ctx context.Context, f func() error) error {
 	if patience <= 0 {
 		patience = time.Minute
 	}
-	return persistent(ctx, patience, f)
+	return persistent(ctx, patience, func(contact *git.ContactError) {
+		l.say("land", "%s does not answer, asking again: %s", l.remoteName(), contact.Text)
+	}, f)
 }
 
-func persistent(ctx context.Context, patience time.Duration, f func() error) error {
+// persistent repeats f while its remote cannot be reached, for as long as
+// patience says, and tells trouble once when asking again did not help at once;
+// it may be nil. When ctx ends first the error holds what was in the way too.
+func persistent(ctx context.Context, patience time.Duration, trouble func(*git.ContactError), f func() error) error {
 	pause := poll.Exponential(500*time.Millisecond, 8*time.Second, 0.25)
-	began, refused := time.Now(), 0
+	began, refused, broken := time.Now(), 0, 0
 	for {
 		err := f()
 		contact, ok := errors.AsType[*git.ContactError](err)
@@ -282,9 +294,12 @@ func persistent(ctx context.Context, patience time.Duration, f func() error) err
 			if time.Since(began)+wait > patience {
 				return err
 			}
+			if broken++; broken == 2 && trouble != nil {
+				trouble(contact)
+			}
 		}
 		if sleepErr := poll.Sleep(ctx, wait); sleepErr != nil {
-			return sleepErr
+			return errors.Join(sleepErr, err)
 		}
 	}
 }
@@ -299,12 +314,12 @@ func (l *lander) discover(ctx context.Context, remote string) error {
 	}
 	l.url = fetch
 	if len(push) > 1 {
-		return stop(fault.Usage, "git remote get-url --push --all "+remote, "%s pushes to %d places; a landing has one", remote, len(push))
+		return stop(fault.Usage, ui.Command("git", "remote", "get-url", "--push", "--all", remote), "%s pushes to %d places; a landing has one", remote, len(push))
 	}
 	l.endpoint = git.Endpoint{Remote: remote}
 	if push[0] != fetch {
 		// A lease taken from a mirror that lags behind would never match.
-		l.endpoint.Remote = push[0]
+		l.endpoint = git.Endpoint{Remote: push[0], Push: remote}
 	}
 
 	named := l.o.Base
@@ -380,15 +395,12 @@ func (l *lander) bring(ctx context.Context, tip git.Commit) error {
 	}); err != nil {
 		return err
 	}
-	refs, err := l.Repo.Refs(ctx, l.baseRef())
-	if err != nil {
-		return err
+	tip, err := l.Repo.Tip(ctx, l.baseRef())
+	if err == nil && tip == "" {
+		err = fmt.Errorf("%s is not there after it was fetched", l.baseRef())
 	}
-	if len(refs) != 1 {
-		return fmt.Errorf("%s is not there after it was fetched", l.baseRef())
-	}
-	l.out.BaseBefore = refs[0].Commit
-	return nil
+	l.out.BaseBefore = tip
+	return err
 }
 
 // readRules reads the configuration file in the base: a branch must not be
@@ -435,12 +447,16 @@ func (l *lander) snapshot(ctx context.Context) error {
 			return err
 		}
 	}
-	where := l.out.Remote
-	if r, err := git.ParseRemote(l.url); err == nil {
-		where += " (" + r.String() + ")"
-	}
-	l.say("land", "%s onto %s at %s", l.out.Branch, l.out.Base, where)
+	l.say("land", "%s onto %s at %s", l.out.Branch, l.out.Base, l.place())
 	return l.others(ctx)
+}
+
+// place names the landing remote for a person.
+func (l *lander) place() string {
+	if r, err := git.ParseRemote(l.url); err == nil {
+		return l.out.Remote + " (" + r.String() + ")"
+	}
+	return l.out.Remote
 }
 
 // targets are the workloads to wait for; the command line replaces the file.
@@ -456,8 +472,8 @@ func (l *lander) targets() []string {
 
 // others warns of another task's commits among those to be landed.
 func (l *lander) others(ctx context.Context) error {
-	if tasks, err := os.ReadDir(filepath.Join(l.Repo.CommonDir(), "homelab", "tasks")); err != nil || len(tasks) == 0 {
-		return nil //nolint:nilerr // no tasks, nothing to warn of
+	if tasks, err := os.ReadDir(filepath.Join(l.Repo.CommonDir(), "homelab", "tasks")); err != nil || len(tasks) == 0 || len(tasks) == 1 && l.task.Topic != "" {
+		return nil //nolint:nilerr // no other tasks, nothing to warn of
 	}
 	refs, err := l.Repo.Refs(ctx, "refs/heads/")
 	if err != nil {
@@ -511,7 +527,7 @@ func (l *lander) logFile() string {
 }
 
 func exists(name string) (bool, error) {
-	_, err := os.Lstat(name)
+	_, err := os.Lstat(name) //nolint:gosec // only whether it is there
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

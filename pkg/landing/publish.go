@@ -11,6 +11,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
 	"homelab/pkg/poll"
+	"homelab/pkg/ui"
 )
 
 const mostAttempts = 10 // pushes to the base of one landing
@@ -38,6 +39,9 @@ func (l *lander) ready(ctx context.Context) error {
 func (l *lander) publish(ctx context.Context) (again bool, err error) {
 	for {
 		if l.out.Attempts >= mostAttempts {
+			if l.failing != "" {
+				return false, stop(fault.Unreachable, "homelab work land", "%s fails every push, and %s has not moved; nothing was pushed", l.out.Remote, l.out.Base).Because(l.failing)
+			}
 			return false, stop(fault.Conflict, "homelab work land", "the base kept moving: %d pushes lost the race; nothing was pushed", l.out.Attempts)
 		}
 		base, c := l.out.BaseBefore, l.plan.candidate
@@ -67,8 +71,10 @@ func (l *lander) publish(ctx context.Context) (again bool, err error) {
 		}
 		again, repeat, err := l.judge(ctx, reply)
 		if !repeat || err != nil {
+			l.failing = ""
 			return again, err
 		}
+		l.failing = strings.Join(reply.Words(), "; ")
 	}
 }
 
@@ -127,13 +133,16 @@ func (l *lander) judge(ctx context.Context, reply git.PushReply) (again, repeat 
 		return false, false, stop(fault.Failed, "homelab work land", "the pre-push hook refused; nothing was pushed").Because(words)
 	case git.PushSubmodule:
 		return false, false, stop(fault.Failed, "git push --recurse-submodules=on-demand --dry-run", "a submodule's commit is on no remote; nothing was pushed").Because(words)
+	case git.PushConfig:
+		return false, false, stop(fault.Usage, "git config --show-origin --get-regexp '^(push|remote)[.]'",
+			"as git is configured here, it cannot push to %s; nothing was pushed", l.out.Remote).Because(words)
 	case git.PushDenied:
 		return false, false, stop(fault.Denied, "homelab doctor", "%s refuses the push, asked three times; nothing was pushed", l.out.Remote).Because(words)
 	case git.PushUnknown:
 		again, repeat, err := l.askAfter(ctx, words)
 		return again, repeat, err
 	case git.PushImpossible:
-		return false, false, stop(fault.Bug, "git log "+l.out.Remote+"/"+l.out.Base, "%s answered %q to a push that can only fast-forward", l.out.Remote, string(line.Flag)+" "+line.Summary)
+		return false, false, stop(fault.Bug, ui.Command("git", "log", l.out.Remote+"/"+l.out.Base), "%s answered %q to a push that can only fast-forward", l.out.Remote, string(line.Flag)+" "+line.Summary)
 	}
 	return false, false, fmt.Errorf("push class %q", class)
 }
@@ -214,16 +223,30 @@ func (l *lander) lookAgain(ctx context.Context) (git.Commit, error) {
 	} else if err != nil {
 		return "", err
 	}
-	refs, err := l.Repo.Refs(ctx, l.baseRef())
-	if err != nil || len(refs) == 0 {
-		return "", err
-	}
-	return refs[0].Commit, nil
+	return l.Repo.Tip(ctx, l.baseRef())
 }
 
 // nextRound goes back to integrating after a lost race, or finds that an
 // earlier push has landed all the same.
 func (l *lander) nextRound(ctx context.Context) error {
+	if err := l.lost(ctx); err != nil || l.out.Landed != "" {
+		return err
+	}
+	if err := l.readRules(ctx); err != nil { // what verifies may have changed with the base
+		return err
+	}
+	if err := l.tightened(); err != nil {
+		return err
+	}
+	if err := l.complete(ctx); err != nil {
+		return err
+	}
+	return l.compare(ctx)
+}
+
+// lost reads the base's new tip after a lost race and makes it the one to land
+// on, or finds that an earlier push has landed all the same.
+func (l *lander) lost(ctx context.Context) error {
 	if err := l.unstage(ctx); err != nil {
 		return err
 	}
@@ -238,7 +261,7 @@ func (l *lander) nextRound(ctx context.Context) error {
 		return err
 	}
 	if tip == "" {
-		return stop(fault.Usage, "git ls-remote --heads "+l.out.Remote, "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
+		return stop(fault.Usage, ui.Command("git", "ls-remote", "--heads", l.out.Remote), "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
 	}
 	if c, err := l.arrived(ctx, tip); err != nil {
 		return err
@@ -252,16 +275,7 @@ func (l *lander) nextRound(ctx context.Context) error {
 	l.out.BaseBefore = tip
 	l.say("push", "lost the race: %s is now %s; attempt %d of %d", l.out.Base, tip.Short(), l.out.Attempts+1, mostAttempts)
 	l.Tell(Raced{Tip: tip, Attempt: l.out.Attempts + 1})
-	if err := l.readRules(ctx); err != nil { // what verifies may have changed with the base
-		return err
-	}
-	if err := l.tightened(); err != nil {
-		return err
-	}
-	if err := l.complete(ctx); err != nil {
-		return err
-	}
-	return l.compare(ctx)
+	return nil
 }
 
 // tightened ends a landing whose base has begun to ask for CI's gate while it

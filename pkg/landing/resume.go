@@ -11,6 +11,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
 	"homelab/pkg/poll"
+	"homelab/pkg/ui"
 )
 
 // resume settles what earlier landings of this branch left. done: this run has
@@ -87,7 +88,7 @@ func (l *lander) outlast(ctx context.Context, r Record) error {
 		return err
 	}
 	if tip == "" {
-		return stop(fault.Usage, "git ls-remote --heads "+l.out.Remote, "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
+		return stop(fault.Usage, ui.Command("git", "ls-remote", "--heads", l.out.Remote), "%s has no branch %s any more; nothing was pushed", l.out.Remote, l.out.Base)
 	}
 	l.out.BaseBefore = tip
 	if err := l.readRules(ctx); err != nil {
@@ -109,6 +110,11 @@ func (l *lander) relock(ctx context.Context) (err error) {
 // settleRecord does what resumeStep says about one record.
 func (l *lander) settleRecord(ctx context.Context, r Record) (done bool, err error) {
 	fresh := len(l.list) > 0
+	if r.Revert != nil && r.Phase == OnBase {
+		if done, err := l.settleRevert(ctx, &r, fresh); done || fresh || err != nil {
+			return done, err
+		}
+	}
 	switch resumeStep(r.Phase, fresh) {
 	case startAnew:
 		return false, l.drop(ctx, r)
@@ -149,6 +155,11 @@ func (l *lander) askFor(ctx context.Context, r Record, fresh bool) (bool, error)
 		}
 		return true, l.goOn(ctx, r)
 	}
+	if r.Head == l.out.Head {
+		// A server that is still busy with that push may yet take it. It is this
+		// landing then, and not a race that was lost.
+		l.doubtful = append(l.doubtful, r.Tried...)
+	}
 	return false, l.drop(ctx, r)
 }
 
@@ -156,14 +167,14 @@ func (l *lander) askFor(ctx context.Context, r Record, fresh bool) (bool, error)
 // its pipeline may be green, and its work is not there.
 func (l *lander) taken(ctx context.Context, r Record) error {
 	for _, e := range l.theirs {
-		if e.Trailer != string(r.Candidate) {
+		if !slices.Contains(hashes(e.Trailer), r.Candidate) {
 			continue
 		}
-		restored, _, err := l.Repo.Messages(ctx, e.Commit, l.out.BaseBefore, trailerRestores+": "+string(e.Commit), false)
+		back, err := restored(ctx, l.Repo, e.Commit, l.out.BaseBefore)
 		if err != nil {
 			return err
 		}
-		if len(restored) > 0 {
+		if back {
 			continue
 		}
 		if err := l.close(ctx, r); err != nil {
@@ -204,15 +215,16 @@ func (l *lander) goOn(ctx context.Context, r Record) error {
 
 // drop forgets a landing that has published nothing on the base.
 func (l *lander) drop(ctx context.Context, r Record) error {
-	if r.Staging != "" {
-		if err := l.deleteStaging(ctx, r.Staging, r.Candidate); err != nil {
-			l.warn("the branch %s of an earlier landing is still on %s: %v", r.Staging, r.Remote, err)
-		}
-	}
+	r.Stagings = l.remove(ctx, r.Stagings)
 	l.forgetRefs(ctx, r.ID)
 	book, err := openJournal(l.Repo.CommonDir(), r.ID)
 	if err != nil {
 		return err
+	}
+	if r.Review != "" || len(r.Stagings) > 0 { // it tells whose the commits of a pull request are, and what is still to be deleted
+		defer book.close()
+		r.Phase = Done
+		return book.write(r)
 	}
 	return book.remove()
 }
@@ -225,10 +237,10 @@ func (l *lander) close(ctx context.Context, r Record) error {
 		return err
 	}
 	defer book.close()
-	if r.Staging != "" {
-		if err := l.deleteStaging(ctx, r.Staging, r.Candidate); err != nil {
-			l.warn("the branch %s of an earlier landing is still on %s: %v", r.Staging, r.Remote, err)
-		}
+	r.Stagings = l.remove(ctx, r.Stagings)
+	if rv := r.Revert; rv != nil {
+		r.Stagings = append(r.Stagings, l.remove(ctx, rv.Stagings)...)
+		rv.Stagings = nil
 	}
 	r.Phase = Done
 	l.forgetRefs(ctx, r.ID)
@@ -267,9 +279,10 @@ func (l *lander) forgetRefs(ctx context.Context, id string) {
 	}
 }
 
-// forget ends a landing that had nothing to do.
-func (l *lander) forget(ctx context.Context) error {
-	l.forgetRefs(ctx, l.out.ID)
+// forget ends a landing that had nothing to do: its record goes, and with the
+// rest of what only it needed, its refs.
+func (l *lander) forget() error {
+	l.rec.Phase = Done
 	return l.book.remove()
 }
 
@@ -279,7 +292,7 @@ func (l *lander) tidy(ctx context.Context) {
 	defer l.book.close()
 	switch l.rec.Phase {
 	case Begun, Integrated, Verified, Staged:
-		if l.rec.Staging != "" {
+		if len(l.rec.Stagings) > 0 {
 			return // the next run deletes it
 		}
 		l.forgetRefs(ctx, l.out.ID)
@@ -309,7 +322,7 @@ func (l *lander) tidy(ctx context.Context) {
 	case Proposed:
 	case OnBase:
 		l.forgetRefs(ctx, l.out.ID)
-		if l.out.Kind == fault.OK {
+		if l.out.Kind == fault.OK || l.over {
 			l.rec.Phase = Done
 			if err := l.book.write(l.rec); err != nil {
 				l.warn("%v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"homelab/pkg/git"
@@ -61,15 +62,24 @@ func (l *lander) onBase(ctx context.Context, c git.Commit) bool {
 
 // moveRef moves a ref forward; one that is elsewhere already stays.
 func (l *lander) moveRef(ctx context.Context, name string, old, to git.Commit) error {
-	forward, err := l.Repo.IsAncestor(ctx, old, to)
-	if err != nil || forward != git.Yes {
-		return err
+	if !seen(old, l.out.BaseBefore, l.theirs) { // those are in what landed
+		forward, err := l.Repo.IsAncestor(ctx, old, to)
+		if err != nil || forward != git.Yes {
+			return err
+		}
 	}
-	err = l.Repo.UpdateRefs(ctx, git.RefChange{Name: name, New: to, Old: old})
+	err := l.Repo.UpdateRefs(ctx, git.RefChange{Name: name, New: to, Old: old})
 	if errors.Is(err, git.ErrRefMoved) {
 		return nil // someone else fetched
 	}
 	return err
+}
+
+// seen says whether c is base or one of list's commits or of their parents.
+func seen(c, base git.Commit, list []git.Entry) bool {
+	return c == base || slices.ContainsFunc(list, func(e git.Entry) bool {
+		return e.Commit == c || slices.Contains(e.Parents, c)
+	})
 }
 
 // moveBranch moves a local branch forward, with its work tree if it has one.
@@ -77,7 +87,7 @@ func (l *lander) moveBranch(ctx context.Context, trees []git.Worktree, ref strin
 	name := strings.TrimPrefix(ref, "refs/heads/")
 	stays := func(why string) { l.warn("%s stays at %s: %s", name, old.Short(), why) }
 	forward, err := git.Yes, error(nil)
-	if merged := old == l.rec.Head && to == l.out.Landed && l.rec.Pull == nil; !merged && old != l.rec.Before {
+	if merged := old == l.rec.Head && to == l.out.Landed && l.rec.Pull == nil; !merged && !seen(old, l.rec.Before, l.theirs) {
 		forward, err = l.Repo.IsAncestor(ctx, old, to)
 	}
 	if err != nil || forward != git.Yes {
@@ -114,7 +124,7 @@ func (l *lander) moveTree(ctx context.Context, dir, name string, old, to git.Com
 	if doing := repo.InProgress(); doing != "" {
 		return fmt.Errorf("a %s is in progress in %s", doing, dir)
 	}
-	st, err := repo.Status(ctx, false)
+	st, err := repo.Tracked(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,8 @@ package landing
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"homelab/pkg/fault"
@@ -67,7 +67,7 @@ func (a *aborter) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return a.sweep(ctx)
 }
 
 // find says which branch is meant.
@@ -136,15 +136,22 @@ func (a *aborter) giveUp(ctx context.Context, r Record) error {
 				return err
 			}
 			a.out.Landed = c
-			return a.unstage(ctx, l, r)
+			_, err = a.unstage(ctx, l, r)
+			return err
 		}
 	case watchAgain, landTheRest:
 		// What is on the base stays; how CI finds it is still to be known.
 		a.out.Landed = r.Candidate
-		return a.unstage(ctx, l, r)
+		if r.Revert != nil {
+			if err := a.revertOf(ctx, l, book, r); err != nil {
+				return err
+			}
+		}
+		_, err = a.unstage(ctx, l, r)
+		return err
 	case startAnew, lookAtPull, nothingToDo:
 	}
-	if err := a.unstage(ctx, l, r); err != nil {
+	if _, err := a.unstage(ctx, l, r); err != nil {
 		return err
 	}
 	l.forgetRefs(ctx, r.ID)
@@ -155,31 +162,106 @@ func (a *aborter) giveUp(ctx context.Context, r Record) error {
 	return nil
 }
 
-// unstage deletes the branch that CI tested, if it is what was pushed.
-func (a *aborter) unstage(ctx context.Context, l *lander, r Record) error {
-	if r.Staging == "" {
-		return nil
+// revertOf settles what an earlier run began to take the landing off the base
+// again. What arrived stays, and so does a pull request.
+func (a *aborter) revertOf(ctx context.Context, l *lander, book *journal, r Record) error {
+	rv := *r.Revert
+	if rv.Phase != OnBase && len(rv.Tried) > 0 {
+		at, err := l.lookAgain(ctx)
+		if err != nil {
+			return err
+		}
+		l.rec.Tried = rv.Tried
+		c := git.Commit("")
+		if at != "" {
+			if c, err = l.arrived(ctx, at); err != nil {
+				return err
+			}
+		}
+		if c != "" {
+			rv.Phase, rv.Candidate = OnBase, c
+		}
 	}
-	var told git.Advertised
-	if err := l.asking(ctx, func() (err error) { told, err = l.Repo.LsRemote(ctx, l.endpoint, r.Staging); return err }); err != nil {
+	if _, err := a.unstage(ctx, l, rv); err != nil {
 		return err
 	}
-	name := strings.TrimPrefix(r.Staging, "refs/heads/")
-	there := told.Refs[r.Staging]
+	rv.Stagings = nil
+	switch rv.Phase {
+	case OnBase:
+		a.did("landing %s was reverted by %s", r.ID, rv.Candidate.Short())
+	case Proposed:
+		a.out.Pull = rv.Pull
+	case Begun, Integrated, Verified, Staged, Pushing, Done:
+		rv.Phase = Begun
+	}
+	r.Revert = &rv
+	return book.write(r)
+}
+
+// unstage deletes the branches that CI tested, if they are what was pushed,
+// and returns those that stay.
+func (a *aborter) unstage(ctx context.Context, l *lander, r Record) ([]Staging, error) {
+	for i, s := range r.Stagings {
+		if err := a.unstageOne(ctx, l, r, s); err != nil {
+			return r.Stagings[i:], err
+		}
+	}
+	return nil, nil
+}
+
+func (a *aborter) unstageOne(ctx context.Context, l *lander, r Record, s Staging) error {
+	var told git.Advertised
+	if err := l.asking(ctx, func() (err error) { told, err = l.Repo.LsRemote(ctx, l.endpoint, s.Ref); return err }); err != nil {
+		return err
+	}
+	name := strings.TrimPrefix(s.Ref, "refs/heads/")
+	there := told.Refs[s.Ref]
 	switch {
 	case there == "":
 		return nil
-	case there != r.Candidate && !slices.Contains(r.Tried, there):
+	case there != s.Commit:
 		a.warn("%s on %s is not what was pushed and stays", name, r.Remote)
 		return nil
 	}
-	reply, err := l.Repo.Push(ctx, l.endpoint, git.Push{Ref: r.Staging, Expect: there})
+	reply, err := l.Repo.Push(ctx, l.endpoint, git.Push{Ref: s.Ref, Expect: there})
 	if err != nil {
 		return err
 	}
-	if line, ok := reply.Line(r.Staging); !ok || reply.Exit != 0 || line.Flag != '-' {
+	if line, ok := reply.Line(s.Ref); !ok || reply.Exit != 0 || line.Flag != '-' {
 		return stop(fault.Denied, "homelab work abort", "%s was not deleted on %s", name, r.Remote).Because(strings.Join(reply.Words(), "; "))
 	}
 	a.did("deleted %s on %s", name, r.Remote)
+	return nil
+}
+
+// sweep deletes what landings of the branch that are done have left for CI.
+func (a *aborter) sweep(ctx context.Context) error {
+	records, err := Records(a.Repo.CommonDir())
+	if err != nil {
+		a.warn("%v", err)
+	}
+	for _, r := range records {
+		if r.Branch != a.out.Branch || r.Phase != Done || len(r.Stagings) == 0 || UnderWay(a.Repo.CommonDir(), r.ID) {
+			continue
+		}
+		a.remote = r.Remote
+		l, err := a.lander(ctx, Options{}, task{})
+		if err != nil {
+			return err
+		}
+		if l.endpoint, err = a.endpoint(ctx, r.Remote); err != nil {
+			return err
+		}
+		book, err := openJournal(a.Repo.CommonDir(), r.ID)
+		if err != nil {
+			return err
+		}
+		r.Stagings, err = a.unstage(ctx, l, r)
+		err = errors.Join(err, book.write(r))
+		book.close()
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }

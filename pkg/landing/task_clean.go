@@ -33,6 +33,7 @@ type Item struct {
 	Done    bool     // what was asked for is so
 	Reasons []string // why not
 	Did     []string // what was done, in order
+	Next    string   // the one command that mends what Reasons say; "" there is none
 }
 
 // Clean puts tasks away: the directory with every file in it, ignored ones
@@ -64,16 +65,23 @@ func (d *Desk) clean(ctx context.Context, o CleanOptions) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := d.chosen(o)
+	ended, err := d.mend(ctx, where)
 	if err != nil {
 		return nil, err
+	}
+	items := slices.DeleteFunc(ended, func(i Item) bool { return !o.Landed && !slices.Contains(o.Topics, i.Topic) })
+	o.Topics = slices.DeleteFunc(slices.Clone(o.Topics), func(topic string) bool {
+		return slices.ContainsFunc(items, func(i Item) bool { return i.Topic == topic })
+	})
+	tasks, err := d.chosen(o)
+	if err != nil {
+		return items, err
 	}
 	type source struct {
 		tip    git.Commit
 		online bool
 	}
 	bases := map[[2]string]source{}
-	var items []Item
 	for _, t := range tasks {
 		key := [2]string{t.Remote, t.Base}
 		b, asked := bases[key]
@@ -242,6 +250,13 @@ func (c *cleaner) lookInside(ctx context.Context, w git.Worktree) error {
 		c.refuse("the clone itself lies in it")
 	}
 	if within(c.Dir, w.Path) {
+		if len(c.item.Reasons) == 0 {
+			words := []string{"homelab", "work", "clean", c.task.Topic}
+			if c.force {
+				words = append(words, "--force")
+			}
+			c.item.Next = ui.Command("cd", c.where.main) + " && " + ui.Command(words...)
+		}
 		c.refuse("this command runs inside it; cd %s first", ui.Quote(c.where.main))
 	} else if who := occupants(w.Path); len(who) > 0 {
 		c.refuse("in use by process %s", strings.Join(who, ", "))
@@ -328,6 +343,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.stepped("place made")
 	t := Trashed{ID: id, Task: c.task, Tip: c.tip, Deleted: c.now()}
 	t.Task.Path = c.item.Path
 	if c.tree != nil {
@@ -339,6 +355,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 	if err := c.keepTrash(t); err != nil {
 		return err
 	}
+	c.stepped("noted")
 	refs := []git.RefChange{{Name: trashRefs + id + "/branch", New: c.tip}}
 	if t.Stash != "" {
 		refs = append(refs, git.RefChange{Name: trashRefs + id + "/stash", New: t.Stash})
@@ -346,6 +363,7 @@ func (c *cleaner) putAway(ctx context.Context) error {
 	if err := c.Repo.UpdateRefs(ctx, refs...); err != nil {
 		return err
 	}
+	c.stepped("refs kept")
 	if c.tree != nil {
 		if err := c.move(t); err != nil {
 			if failed := c.forgetTrash(ctx, id, true); failed != nil {
@@ -354,15 +372,18 @@ func (c *cleaner) putAway(ctx context.Context) error {
 			c.refuse("%s cannot be moved: %v", c.at, err)
 			return nil
 		}
-		c.did("moved %s to %s", c.at, t.Saved)
+		c.did("moved %s to %s", c.brief(c.at), c.brief(t.Saved))
 	}
+	c.stepped("moved")
 	c.item.TrashID, c.item.Done = id, true
 	if err := c.dropBranch(ctx); err != nil {
 		return err
 	}
+	c.stepped("branch deleted")
 	if err := os.Remove(c.taskFile(c.task.Topic)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	c.stepped("forgotten")
 	if c.online && c.state.landed() {
 		c.dropRemote(ctx)
 	}
@@ -372,6 +393,14 @@ func (c *cleaner) putAway(ctx context.Context) error {
 func (c *cleaner) did(format string, args ...any) {
 	c.item.Did = append(c.item.Did, fmt.Sprintf(format, args...))
 	c.say("%s: %s", c.task.Topic, c.item.Did[len(c.item.Did)-1])
+}
+
+// brief names a directory as seen from the clone, if it lies in it.
+func (c *cleaner) brief(dir string) string {
+	if rel, err := filepath.Rel(c.where.main, dir); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return dir
 }
 
 // stash keeps the index and the tracked changes as objects; "" when git cannot
@@ -397,6 +426,7 @@ func (c *cleaner) move(t Trashed) error {
 	if err := os.Rename(c.at, t.Saved); err != nil {
 		return err
 	}
+	c.stepped("directory moved")
 	admin := c.tree.GitDir()
 	if err := os.Rename(admin, filepath.Join(c.trashOf(t.ID), adminDir)); err != nil {
 		return errors.Join(err, os.Rename(t.Saved, c.at))

@@ -45,6 +45,15 @@ type Desk struct {
 	Dir  string           // where the caller is
 	User string           // first part of new branches' names
 	Now  func() time.Time // nil: time.Now
+	// Stepped is told after each step of putting a task away or bringing it
+	// back; may be nil.
+	Stepped func(step string)
+}
+
+func (d *Desk) stepped(step string) {
+	if d.Stepped != nil {
+		d.Stepped(step)
+	}
 }
 
 func (d *Desk) now() time.Time {
@@ -342,7 +351,7 @@ func explain(ctx context.Context, err error, verb, remote string) *fault.Error {
 		if kind == fault.Timeout {
 			what = "time is up"
 		}
-		return stop(kind, again, "%s", what).From(err)
+		return stop(kind, again, "%s", what).Because(lastContact(err)).From(err)
 	case errors.As(err, &said):
 		out := *said
 		// Written for a landing, and as true here.
@@ -352,6 +361,9 @@ func explain(ctx context.Context, err error, verb, remote string) *fault.Error {
 		return stop(fault.Denied, "homelab doctor", "%s refuses access, asked three times", remote).Because(contact.Text).From(err)
 	case errors.As(err, &contact):
 		return stop(fault.Unreachable, again, "%s could not be reached", remote).Because(contact.Text).From(err)
+	}
+	if kind, why := machineTrouble(err); kind != "" {
+		return stop(kind, again, "this machine is in the way of %s", verb).Because(why).From(err)
 	}
 	return stop(fault.Bug, "", "%s did not work", verb).Because(err.Error()).From(err)
 }

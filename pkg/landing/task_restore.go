@@ -18,10 +18,18 @@ func (d *Desk) Trash(ctx context.Context) ([]Trashed, *fault.Error) {
 	if err := d.old(ctx); err != nil {
 		return nil, explain(ctx, err, "work restore", "")
 	}
+	where, err := d.survey(ctx)
+	if err != nil {
+		return nil, explain(ctx, err, "work restore", "")
+	}
 	list, err := d.trash()
 	if err != nil && len(list) > 0 {
 		d.warn("%v", err)
 		err = nil
+	}
+	list, words := d.unfinished(ctx, list, where)
+	for _, w := range words {
+		d.warn("%s", w)
 	}
 	return list, explain(ctx, err, "work restore", "")
 }
@@ -49,6 +57,23 @@ func (d *Desk) restore(ctx context.Context, id string) (Item, error) {
 		return item, err
 	}
 	all, bad := d.trash()
+	for _, x := range all {
+		if x.ID != id {
+			continue
+		}
+		// What was noted and never moved, or is back already, is in its place.
+		if s, err := d.standOf(ctx, x, where); err != nil {
+			return item, err
+		} else if s == untouched || s == backAgain {
+			item = Item{Topic: x.Task.Topic, Branch: x.Task.Branch, Path: x.Task.Path, TrashID: id, Done: true, Did: []string{x.Task.Path + " is in its place"}}
+		}
+	}
+	if _, err := d.mend(ctx, where); err != nil || item.Done {
+		return item, err
+	}
+	if where, err = d.survey(ctx); err != nil { // as it is now
+		return item, err
+	}
 	var t Trashed
 	for _, x := range all {
 		if x.ID == id {
@@ -99,6 +124,7 @@ func (r *restorer) run(ctx context.Context) error {
 			return err
 		}
 	}
+	r.stepped("work tree made")
 	r.item.Branch = r.t.Restoring
 	tree, err := git.Open(ctx, path, r.Env)
 	if err != nil {
@@ -117,6 +143,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.keep(task); err != nil {
 		return err
 	}
+	r.stepped("recorded")
 	r.item.Done = true
 	r.did("restored %s with %s", path, r.t.Restoring)
 	if r.t.Stash != "" {
@@ -192,6 +219,7 @@ func (r *restorer) begin(ctx context.Context, registered bool) error {
 	if err := r.keepTrash(r.t); err != nil {
 		return err
 	}
+	r.stepped("noted")
 	return r.Repo.AddWorktree(ctx, t.Path, branch, start)
 }
 
@@ -214,6 +242,7 @@ func (r *restorer) bring(ctx context.Context, tree *git.Repo) error {
 		if err := os.Rename(filepath.Join(r.t.Saved, e.Name()), to); err != nil {
 			return err
 		}
+		r.stepped("moved " + e.Name())
 	}
 	// Repositories of submodules that were checked out.
 	modules := filepath.Join(r.trashOf(r.t.ID), adminDir, "modules")
@@ -227,8 +256,16 @@ func (r *restorer) bring(ctx context.Context, tree *git.Repo) error {
 	if err := tree.LinkCrypt(); err != nil {
 		return err
 	}
+	if err := os.Remove(filepath.Join(tree.GitDir(), "index.lock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // of a run that was killed here: nobody else knows this work tree yet
+	}
 	if err := tree.ResetMixed(ctx); err != nil {
 		return err
 	}
-	return os.RemoveAll(r.t.Saved) // nothing but the file .git is left in it
+	r.stepped("index made")
+	if err := os.RemoveAll(r.t.Saved); err != nil { // nothing but the file .git is left in it
+		return err
+	}
+	r.stepped("emptied")
+	return nil
 }

@@ -80,6 +80,9 @@ func (s *starter) run(ctx context.Context) (Started, error) {
 	if s.where, err = s.survey(ctx); err != nil {
 		return Started{}, err
 	}
+	if _, err := s.mend(ctx, s.where); err != nil {
+		return Started{}, err
+	}
 	have, known, err := s.record(s.o.Topic)
 	if err != nil {
 		return Started{}, err
@@ -198,7 +201,10 @@ func (s *starter) branch(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if user == "" || !ok {
+	if user == "" {
+		return "", stop(fault.Usage, ui.Command("env", "USER=anna", "homelab", "work", "start", s.o.Topic), "USER is not set, and it begins the branch's name")
+	}
+	if !ok {
 		return "", stop(fault.Usage, ui.Command("env", "USER=anna", "homelab", "work", "start", s.o.Topic), "%s cannot begin a branch's name; USER says who works here", ui.Quote(ui.Clean(user)))
 	}
 	return name, nil

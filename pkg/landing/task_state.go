@@ -70,38 +70,30 @@ func (d *Desk) stateOf(ctx context.Context, t Task, tip, base git.Commit) (State
 
 // wasReverted says whether a landing that brought tip was undone on the base
 // and has not been brought back. A branch that was begun with the landing in
-// it is another piece of work, and so is one that has the revert.
+// it is another piece of work, and so is one that has the revert. All that the
+// base got since is looked at: a revert may have come through a pull request.
 func (d *Desk) wasReverted(ctx context.Context, t Task, tip, base git.Commit) (bool, error) {
-	messages, order, err := d.Repo.Messages(ctx, "", base, trailerReverts+": ", true)
+	messages, order, err := d.Repo.Messages(ctx, tip, base, trailerReverts+": ", false)
 	if err != nil {
 		return false, err
 	}
 	l := &lander{Deps: d.Deps}
 	for _, x := range order {
-		landed, err := git.ParseCommit(trailer(messages[x], trailerReverts))
-		if err != nil {
-			continue
-		}
-		side, err := l.sideOf(ctx, landed)
-		if err != nil || side == "" {
-			continue
-		}
-		ours, err := d.brought(ctx, t, landed, side, tip)
-		if err != nil {
-			return false, err
-		}
-		if !ours {
-			continue
-		}
-		if has, err := d.Repo.IsAncestor(ctx, x, tip); err != nil || has == git.Yes {
-			return false, err
-		}
-		restored, _, err := d.Repo.Messages(ctx, x, base, trailerRestores+": "+string(x), true)
-		if err != nil {
-			return false, err
-		}
-		if len(restored) == 0 {
-			return true, nil
+		for _, landed := range trailers(messages[x], trailerReverts) {
+			side, err := l.sideOf(ctx, landed)
+			if err != nil || side == "" {
+				continue
+			}
+			ours, err := d.brought(ctx, t, landed, side, tip)
+			if err != nil {
+				return false, err
+			}
+			if !ours {
+				continue
+			}
+			if back, err := restored(ctx, d.Repo, x, base); err != nil || !back {
+				return !back, err
+			}
 		}
 	}
 	return false, nil
@@ -210,7 +202,7 @@ func (d *Desk) refresh(ctx context.Context, remote, base string) error {
 	if err != nil {
 		return err
 	}
-	return persistent(ctx, lookPatience, func() error {
+	return persistent(ctx, lookPatience, nil, func() error {
 		return l.Repo.Fetch(ctx, e, 0, "+refs/heads/"+base+":"+knownRef(remote, base))
 	})
 }

@@ -126,8 +126,11 @@ func (d *Desk) status(ctx context.Context, o StatusOptions) (Overview, error) {
 			out.Landings = append(out.Landings, d.unsettled(r, path))
 		}
 	}
-	out.Trash, err = d.trash()
+	all, err := d.trash()
 	note(err)
+	var words []string
+	out.Trash, words = d.unfinished(ctx, all, where)
+	out.Warnings = append(out.Warnings, words...)
 	out.Strays, err = d.strays(ctx, tasks, records, o.Fetch)
 	note(err)
 	return out, nil
@@ -224,9 +227,9 @@ func (d *Desk) strays(ctx context.Context, tasks []Task, records []Record, ask b
 	live := map[string]bool{}
 	remotes := []string{}
 	for _, r := range records {
-		if r.Staging != "" {
-			if live[r.Staging] = UnderWay(d.Repo.CommonDir(), r.ID); !live[r.Staging] {
-				out = append(out, Stray{Remote: r.Remote, Branch: strings.TrimPrefix(r.Staging, "refs/heads/")})
+		for _, s := range r.Stagings {
+			if live[s.Ref] = UnderWay(d.Repo.CommonDir(), r.ID); !live[s.Ref] {
+				out = append(out, Stray{Remote: r.Remote, Branch: strings.TrimPrefix(s.Ref, "refs/heads/")})
 			}
 		}
 		if !slices.Contains(remotes, r.Remote) {

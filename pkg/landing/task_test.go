@@ -166,7 +166,7 @@ func TestStartRefused(t *testing.T) {
 		{"no such base", StartOptions{Topic: "a", Base: "gone"}, nil, fault.Usage, "origin has no branch gone"},
 		{"no such remote", StartOptions{Topic: "a", Remote: "gone"}, nil, fault.Usage, "does not have"},
 		{"no such commit", StartOptions{Topic: "a", From: "gone"}, nil, fault.Usage, "--from"},
-		{"no user", StartOptions{Topic: "a"}, func(*bench) {}, fault.Usage, "cannot begin a branch's name"},
+		{"no user", StartOptions{Topic: "a"}, func(*bench) {}, fault.Usage, "USER is not set"},
 		{"path taken", StartOptions{Topic: "a"}, func(b *bench) { b.clone.Write(".worktrees/a/file", "x") }, fault.Usage, "is no work tree"},
 		{"other work tree there", StartOptions{Topic: "a"}, func(b *bench) { b.clone.Git("worktree", "add", "-q", "-b", "mine", ".worktrees/a") }, fault.Usage, "with mine checked out"},
 		{"checked out elsewhere", StartOptions{Topic: "a"}, func(b *bench) {
@@ -367,6 +367,16 @@ func TestState(t *testing.T) {
 			w.Write("more", "x")
 			w.Commit("more")
 		}, StateReverted},
+		{"reverted through a pull request", func(b *bench, w *gittest.Repo) {
+			two(w)
+			c := landMerge(b, w)
+			b.origin.Git("checkout", "--quiet", "-b", "undo")
+			b.origin.Git("revert", "--no-edit", "--no-commit", "-m", "1", c)
+			b.origin.Commit("Revert it\n\nHomelab-Reverts: " + c + "\n")
+			b.origin.Git("checkout", "--quiet", b.base)
+			b.origin.Git(append(identity, "merge", "--quiet", "--no-ff", "-m", "Merge #8", "undo")...)
+			b.origin.Git("push", "--quiet", "origin", b.base)
+		}, StateReverted},
 		{"reverted and restored", func(b *bench, w *gittest.Repo) {
 			two(w)
 			x := revert(b, landMerge(b, w))
@@ -432,7 +442,7 @@ func TestStatus(t *testing.T) {
 	tip := b.others("g", "x")
 	records := []Record{
 		{ID: "20261120T163000Z-0001", Phase: Proposed, Branch: "anna/a", Base: "main", Remote: "origin", Pull: &PullRequest{URL: "u", Number: 7, State: "open"}},
-		{ID: "20261120T163000Z-0002", Phase: Staged, Branch: "other", Base: "main", Remote: "origin", Staging: "refs/heads/homelab/land/20261120T163000Z-0002"},
+		{ID: "20261120T163000Z-0002", Phase: Staged, Branch: "other", Base: "main", Remote: "origin", Stagings: []Staging{{Ref: "refs/heads/homelab/land/20261120T163000Z-0002"}}},
 		{ID: "20261120T163000Z-0003", Phase: Done, Branch: "anna/on-top", Base: "main", Remote: "origin"},
 	}
 	for _, r := range records {
@@ -807,7 +817,10 @@ func TestAbort(t *testing.T) {
 		left   bool // the journal
 	}{
 		{"verified", Record{Phase: Verified}, nil, fault.OK, false, false},
-		{"staged", Record{Phase: Staged, Staging: staging}, func(b *bench, c string) { b.clone.Git("push", "-q", "origin", c+":"+staging) }, fault.OK, false, false},
+		{"staged", Record{Phase: Staged, Stagings: []Staging{{Ref: staging}}}, func(b *bench, c string) { b.clone.Git("push", "-q", "origin", c+":"+staging) }, fault.OK, false, false},
+		{"staged twice", Record{Phase: Staged, Stagings: []Staging{{Ref: staging}, {Ref: staging + "-2"}}}, func(b *bench, c string) {
+			b.clone.Git("push", "-q", "origin", c+":"+staging, c+":"+staging+"-2")
+		}, fault.OK, false, false},
 		{"not pushed", Record{Phase: Pushing}, nil, fault.OK, false, false},
 		{"pushed", Record{Phase: Pushing}, func(b *bench, c string) { b.clone.Git("push", "-q", "origin", c+":refs/heads/main") }, fault.OK, true, true},
 		{"pushed, and the base went on", Record{Phase: Pushing}, func(b *bench, c string) {
@@ -827,6 +840,9 @@ func TestAbort(t *testing.T) {
 			c := w.Commit("a")
 			r := tc.record
 			r.ID, r.Branch, r.Base, r.Remote, r.Candidate, r.Tried = id, "anna/a", "main", "origin", git.Commit(c), []git.Commit{git.Commit(c)}
+			for i := range r.Stagings {
+				r.Stagings[i].Commit = git.Commit(c)
+			}
 			j, err := openJournal(filepath.Join(b.clone.Dir, ".git"), id)
 			if err != nil {
 				t.Fatal(err)

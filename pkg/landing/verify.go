@@ -5,12 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,13 +43,9 @@ func (l *lander) choose(ctx context.Context) error {
 	case l.gated:
 		return nil // CI is the gate
 	}
-	markers, err := l.markers(ctx)
-	if err != nil {
+	var err error
+	if l.commands, err = l.detection(ctx); err != nil {
 		return err
-	}
-	var uncovered string
-	if l.commands, uncovered = detect(markers, l.plan.changed); len(l.commands) == 0 {
-		return l.unverifiable("nothing says how to verify %s", uncovered)
 	}
 	l.detected = true
 	return nil
@@ -60,87 +54,6 @@ func (l *lander) choose(ctx context.Context) error {
 func (l *lander) unverifiable(format string, args ...any) error {
 	e := stop(fault.Usage, "homelab work land --verify-cmd COMMAND", format, args...)
 	return e.Because("write \"verify: COMMAND\" into " + l.File + " on " + l.out.Base + ", say --verify-cmd, or --no-verify")
-}
-
-// markers finds the files in the candidate's tree that say how a directory is
-// tested, above the paths that change.
-func (l *lander) markers(ctx context.Context) ([]marker, error) {
-	all, err := l.Repo.Paths(ctx, l.plan.tree)
-	if err != nil {
-		return nil, err
-	}
-	above := map[string]bool{}
-	for _, p := range l.plan.changed {
-		for dir := path.Dir(p); ; dir = path.Dir(dir) {
-			above[dir] = true
-			if dir == "." {
-				break
-			}
-		}
-	}
-	var out []marker
-	for _, p := range all {
-		dir := path.Dir(p)
-		if !above[dir] {
-			continue
-		}
-		name := path.Base(p)
-		kinds, err := l.kinds(ctx, name, p)
-		if err != nil {
-			return nil, err
-		}
-		if dir == "." {
-			dir = ""
-		}
-		for _, k := range kinds {
-			if k == "go" && !goTests(all, dir) {
-				return nil, l.unverifiable("%s has no tests at all", path.Join(dir, "go.mod"))
-			}
-			out = append(out, marker{dir, k})
-		}
-	}
-	return out, nil
-}
-
-// goTests says whether a module has a test file.
-func goTests(all []string, dir string) bool {
-	return slices.ContainsFunc(all, func(p string) bool {
-		return strings.HasSuffix(p, "_test.go") && (dir == "" || strings.HasPrefix(p, dir+"/"))
-	})
-}
-
-func (l *lander) kinds(ctx context.Context, name, file string) ([]string, error) {
-	switch name {
-	case "go.mod":
-		return []string{"go"}, nil
-	case "Cargo.toml":
-		return []string{"cargo"}, nil
-	case "package.json", "Makefile":
-	default:
-		return nil, nil
-	}
-	data, err := l.Repo.TreeFile(ctx, l.plan.tree, file)
-	if err != nil {
-		return nil, err
-	}
-	if name == "package.json" {
-		var p struct {
-			Scripts map[string]string `json:"scripts"`
-		}
-		if json.Unmarshal(data, &p) == nil && p.Scripts["test"] != "" {
-			return []string{"npm"}, nil
-		}
-		return nil, nil
-	}
-	var kinds []string
-	for line := range strings.Lines(string(data)) {
-		for _, target := range []string{"check", "test"} {
-			if rest, ok := strings.CutPrefix(line, target); ok && strings.HasPrefix(strings.TrimLeft(rest, " \t"), ":") && !strings.HasPrefix(strings.TrimLeft(rest, " \t"), ":=") {
-				kinds = append(kinds, "make "+target)
-			}
-		}
-	}
-	return kinds, nil
 }
 
 // verify runs the commands on exactly the candidate, in a work tree of the
@@ -275,7 +188,19 @@ func (l *lander) untouched(ctx context.Context, scratch *git.Repo) error {
 	case st.Head != l.plan.candidate:
 		l.out.Verify.Status = VerifyFailed
 		return stop(fault.Failed, "homelab work land", "the verification moved HEAD from the candidate; nothing was pushed")
-	case len(st.Changed) > 0:
+	case len(st.Changed) == 0:
+		return nil
+	}
+	// Some files look changed as soon as they are checked out: stored with line
+	// ends or in a form that their attributes do not ask for.
+	if err := scratch.CheckoutClean(ctx, l.plan.candidate); err != nil {
+		return err
+	}
+	fresh, err := scratch.Tracked(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Changed = slices.DeleteFunc(st.Changed, func(p string) bool { return slices.Contains(fresh.Changed, p) }); len(st.Changed) > 0 {
 		l.out.Verify.Status = VerifyFailed
 		return stop(fault.Failed, "git commit -a", "the verification changed %s: generated files are out of date; nothing was pushed", listed(st.Changed))
 	}
@@ -365,7 +290,11 @@ func (l *lander) submodules(ctx context.Context, scratch *git.Repo) error {
 	if err != nil || len(paths) == 0 {
 		return err
 	}
-	return scratch.UpdateSubmodules(ctx, paths)
+	err = scratch.UpdateSubmodules(ctx, paths)
+	if c, ok := errors.AsType[*git.ContactError](err); ok && git.NotThere(c.Err) {
+		return stop(fault.Failed, "git submodule foreach git push", "a submodule's commit is on no remote; nothing was pushed").Because(c.Text).From(err)
+	}
+	return err
 }
 
 // passKey names a tree with what verified it.
@@ -423,17 +352,19 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	if _, err := w.also.Write(p); err != nil {
 		return 0, err
 	}
-	w.rest = append(w.rest, p...)
+	rest := append(w.rest, p...) //nolint:gocritic // w.rest becomes what is left of it
 	for {
-		i := bytes.IndexByte(w.rest, '\n')
-		if i < 0 && len(w.rest) < longLine {
-			return len(p), nil
+		i := bytes.IndexByte(rest, '\n')
+		next := i + 1
+		if i < 0 || i > longLine {
+			if len(rest) < longLine {
+				w.rest = append(w.rest[:0], rest...)
+				return len(p), nil
+			}
+			i, next = longLine, longLine
 		}
-		if i < 0 {
-			i = longLine - 1
-		}
-		w.tell(strings.ToValidUTF8(string(w.rest[:i]), "\uFFFD"))
-		w.rest = append(w.rest[:0], w.rest[i+1:]...)
+		w.tell(strings.ToValidUTF8(string(rest[:i]), "\uFFFD"))
+		rest = rest[next:]
 	}
 }
 

@@ -29,6 +29,7 @@ type world struct {
 	origin *gittest.Repo
 	seen   string // the trees the verification saw, one per line
 	first  string // the base's first tip
+	model  modelled
 }
 
 // parseRules reads the tests' own form of a configuration file: JSON of Rules.
@@ -44,17 +45,107 @@ const rulesFile = ".homelab.json"
 
 func newWorld(t *testing.T, base string) *world {
 	t.Helper()
-	w := &world{t: t, base: base, home: t.TempDir(), origin: gittest.New(t, base, "--bare")}
-	w.origin.Git("config", "core.logAllRefUpdates", "always")
+	m, err := model(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, base: base, home: t.TempDir(), first: m.first, model: m, origin: gittest.At(t, filepath.Join(t.TempDir(), "origin"))}
 	w.seen = filepath.Join(w.home, "seen")
-	seed := gittest.At(t, t.TempDir())
-	seed.Git("init", "--quiet", "--initial-branch="+base)
-	seed.Write("go.txt", "1\n2\n3\n4\n5\n")
-	seed.Write(".gitignore", "ignored\n")
-	w.rules(seed, Rules{Verify: []Command{{Run: w.verify()}}})
-	w.first = seed.Commit("first")
-	seed.Git("push", "--quiet", "file://"+w.origin.Dir, base)
+	if err := os.CopyFS(w.origin.Dir, os.DirFS(filepath.Join(m.dir, "origin"))); err != nil {
+		t.Fatal(err)
+	}
 	return w
+}
+
+// models are what every world of a base begins as. To copy one takes no
+// process, and to make one anew would take twenty.
+var models sync.Map // base's name to func() (modelled, error)
+
+type modelled struct{ dir, first string }
+
+func model(base string) (modelled, error) {
+	made, _ := models.LoadOrStore(base, sync.OnceValues(func() (modelled, error) { return newModel(base) }))
+	return made.(func() (modelled, error))()
+}
+
+// newModel makes a bare origin and a clone of it.
+func newModel(base string) (m modelled, err error) {
+	if m.dir, err = os.MkdirTemp("", "homelab-model-"); err != nil {
+		return m, err
+	}
+	rules, err := json.Marshal(Rules{Verify: []Command{{Run: verifies}}})
+	if err != nil {
+		return m, err
+	}
+	seed := filepath.Join(m.dir, "seed")
+	if err := os.Mkdir(seed, 0o755); err != nil {
+		return m, err
+	}
+	for name, content := range map[string]string{"go.txt": "1\n2\n3\n4\n5\n", ".gitignore": "ignored\n", rulesFile: string(rules)} {
+		if err := os.WriteFile(filepath.Join(seed, name), []byte(content), 0o644); err != nil {
+			return m, err
+		}
+	}
+	origin := filepath.Join(m.dir, "origin")
+	var out []byte
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch=" + base},
+		{"add", "--all"},
+		{"-c", "user.name=Anna", "-c", "user.email=anna@x", "commit", "--quiet", "--message=first"},
+		{"init", "--quiet", "--bare", "--initial-branch=" + base, origin},
+		{"-C", origin, "config", "core.logAllRefUpdates", "always"},
+		{"push", "--quiet", "file://" + origin, base},
+		{"clone", "--quiet", "file://" + origin, filepath.Join(m.dir, "clone")},
+		{"rev-parse", "HEAD"},
+	} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = seed
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C"}
+		if out, err = cmd.CombinedOutput(); err != nil {
+			return m, fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	m.first = strings.TrimSpace(string(out))
+	return m, nil
+}
+
+// forgetModels removes what the models took.
+func forgetModels() {
+	models.Range(func(_, made any) bool {
+		if m, err := made.(func() (modelled, error))(); err == nil {
+			_ = os.RemoveAll(m.dir)
+		}
+		return true
+	})
+}
+
+// fresh makes a clone of the origin, which may have moved on.
+func (w *world) fresh() *gittest.Repo {
+	w.t.Helper()
+	heads, err := os.ReadDir(filepath.Join(w.origin.Dir, "refs", "heads"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	tags, err := os.ReadDir(filepath.Join(w.origin.Dir, "refs", "tags"))
+	tip, readErr := os.ReadFile(filepath.Join(w.origin.Dir, "refs", "heads", w.base))
+	_, packed := os.Stat(filepath.Join(w.origin.Dir, "packed-refs"))
+	if err != nil || readErr != nil || packed == nil || len(heads) != 1 || len(tags) != 0 || strings.TrimSpace(string(tip)) != w.model.first {
+		return w.origin.Clone()
+	}
+	dir := filepath.Join(w.t.TempDir(), "clone")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(w.model.dir, "clone"))); err != nil {
+		w.t.Fatal(err)
+	}
+	config := filepath.Join(dir, ".git", "config")
+	data, err := os.ReadFile(config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	data = bytes.ReplaceAll(data, []byte("file://"+filepath.Join(w.model.dir, "origin")), []byte(`"file://`+w.origin.Dir+`"`)) // "#" begins a comment there
+	if err := os.WriteFile(config, data, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	return gittest.At(w.t, dir)
 }
 
 func (w *world) rules(r *gittest.Repo, rules Rules) {
@@ -66,20 +157,20 @@ func (w *world) rules(r *gittest.Repo, rules Rules) {
 	r.Write(rulesFile, string(data))
 }
 
-// verify is a command that records the tree it saw and fails where a file
+// verifies is a command that records the tree it saw and fails where a file
 // "broken" is, or where both "left" and "right" are.
-func (w *world) verify() string {
-	return fmt.Sprintf("git rev-parse HEAD^{tree} >> '%s'; test ! -e broken && ! { test -e left && test -e right; }", w.seen)
-}
+const verifies = "git rev-parse HEAD^{tree} >> \"$SEEN\"; test ! -e broken && ! { test -e left && test -e right; }"
+
+func (w *world) verify() string { return verifies }
 
 func (w *world) env() []string {
-	return append(gittest.Env(w.t), "GIT_AUTHOR_NAME=Anna", "GIT_AUTHOR_EMAIL=anna@x", "GIT_COMMITTER_NAME=Anna", "GIT_COMMITTER_EMAIL=anna@x")
+	return append(gittest.Env(w.t), "SEEN="+w.seen, "GIT_AUTHOR_NAME=Anna", "GIT_AUTHOR_EMAIL=anna@x", "GIT_COMMITTER_NAME=Anna", "GIT_COMMITTER_EMAIL=anna@x")
 }
 
 // clone makes a clone on a branch with one commit that adds file.
 func (w *world) clone(branch, file string) *gittest.Repo {
 	w.t.Helper()
-	c := w.origin.Clone()
+	c := w.fresh()
 	c.Git("checkout", "--quiet", "-b", branch)
 	c.Write(file, file+"\n")
 	c.Commit("add " + file)
@@ -90,11 +181,11 @@ func (w *world) clone(branch, file string) *gittest.Repo {
 // tree is noted as seen, as that someone's business.
 func (w *world) someone(file, content string) git.Commit {
 	w.t.Helper()
-	c := w.origin.Clone()
-	c.Write(file, content)
-	id := c.Commit("someone changed " + file)
-	c.Git("push", "--quiet", "origin", "HEAD:"+w.base)
-	w.note(c.Git("rev-parse", "HEAD^{tree}"))
+	message := "someone changed " + file
+	w.origin.Input(fmt.Sprintf("commit refs/heads/%[1]s\ncommitter Someone <someone@x> %[2]d +0000\ndata %[3]d\n%[4]s\nfrom refs/heads/%[1]s^0\nM 100644 inline %[5]s\ndata %[6]d\n%[7]s\n",
+		w.base, time.Now().Unix(), len(message), message, file, len(content), content), "fast-import", "--quiet")
+	id, tree, _ := strings.Cut(w.origin.Git("rev-parse", "refs/heads/"+w.base, "refs/heads/"+w.base+"^{tree}"), "\n")
+	w.note(tree)
 	return git.Commit(id)
 }
 
@@ -247,7 +338,7 @@ func (w *world) state(c *gittest.Repo) string {
 	}
 	for line := range strings.Lines(c.Git("for-each-ref")) {
 		if !strings.Contains(line, "refs/homelab/backup/") {
-			b.WriteString(line + "\n")
+			b.WriteString(strings.TrimRight(line, "\n") + "\n")
 		}
 	}
 	fmt.Fprintf(&b, "stash %q\n", c.Git("stash", "list"))
@@ -278,10 +369,18 @@ func hook(t *testing.T, r *gittest.Repo, name, script string) {
 
 // The child of the crash tests: lands, and dies at a journal write.
 func TestMain(m *testing.M) {
+	if os.Getenv("HOMELAB_PROC_RECEIVE") != "" {
+		os.Exit(procReceive())
+	}
 	if spec := os.Getenv("HOMELAB_LANDING_CHILD"); spec != "" {
 		os.Exit(child(spec))
 	}
-	os.Exit(m.Run())
+	if spec := os.Getenv("HOMELAB_DESK_CHILD"); spec != "" {
+		os.Exit(deskChild(spec))
+	}
+	code := m.Run()
+	forgetModels()
+	os.Exit(code)
 }
 
 type childSpec struct {
@@ -292,6 +391,7 @@ type childSpec struct {
 	Options    Options
 	Result     string // where the result goes
 	Fixed      bool   // a context without signals
+	Court      *court // nil: no CI
 }
 
 func child(spec string) int {
@@ -309,7 +409,7 @@ func child(spec string) int {
 		return 97
 	}
 	writes := 0
-	r := Land(context.Background(), Deps{
+	d := Deps{
 		Repo: repo, Env: c.Env, Cache: c.Cache, Rules: parseRules, File: rulesFile,
 		Wrote: func(Phase) {
 			if writes++; writes == c.DieAt {
@@ -318,7 +418,11 @@ func child(spec string) int {
 				select {}
 			}
 		},
-	}, c.Options)
+	}
+	if c.Court != nil {
+		d.CI, d.Restarts = c.Court, c.Court
+	}
+	r := Land(context.Background(), d, c.Options)
 	fmt.Fprintln(os.Stderr, r.Kind, r.Reason)
 	return r.Kind.Code()
 }
@@ -327,9 +431,13 @@ func child(spec string) int {
 // was killed.
 func (w *world) inChild(c *gittest.Repo, dieAt int, pidFile string) (int, string) {
 	w.t.Helper()
-	spec, err := json.Marshal(childSpec{
-		Dir: c.Dir, Cache: filepath.Join(w.home, "cache"), Env: w.env(), DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true},
-	})
+	return w.asChild(childSpec{Dir: c.Dir, DieAt: dieAt, PIDFile: pidFile, Options: Options{NoWatch: true}})
+}
+
+func (w *world) asChild(s childSpec) (int, string) {
+	w.t.Helper()
+	s.Cache, s.Env = filepath.Join(w.home, "cache"), w.env()
+	spec, err := json.Marshal(s)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -37,7 +38,8 @@ type watcher struct {
 	cfgs    []rollout.Config
 	src     rollout.Sources
 	start   time.Time
-	story   []told
+	mu      sync.Mutex
+	story   []told // under mu until the wait has ended
 	end     context.CancelCauseFunc
 	done    chan struct{}
 	ended   time.Duration
@@ -100,11 +102,30 @@ func (w *watcher) begin(deadline time.Duration) {
 	go func() {
 		defer close(w.done)
 		v := rollout.Wait(ctx, w.c, w.cfgs, w.src, func(i int, v rollout.Verdict) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.story = append(w.story, told{time.Since(w.start), i, v})
 		})
 		w.verdict, w.ended = v, time.Since(w.start)
 	}()
 	synctest.Wait()
+}
+
+// latest is what was told last of the first workload's wait; false when nothing was.
+func (w *watcher) latest() (rollout.Verdict, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.story) == 0 {
+		return rollout.Verdict{}, false
+	}
+	return w.story[len(w.story)-1].v, true
+}
+
+// first is what was told first.
+func (w *watcher) first() rollout.Verdict {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.story[0].v
 }
 
 // pass lets time go by.
@@ -125,8 +146,7 @@ func (w *watcher) over(within time.Duration) rollout.Verdict {
 	case <-w.done:
 	case <-time.After(within):
 		last := "nothing"
-		if len(w.story) > 0 {
-			v := w.story[len(w.story)-1].v
+		if v, some := w.latest(); some {
 			last = fmt.Sprintf("%s/%s %s", v.Outcome, v.Phase, v.Sentence)
 		}
 		w.Fatalf("no end within %s; last: %s", within, last)
@@ -202,7 +222,7 @@ func TestWaitSuccess(t *testing.T) {
 		w.begin(time.Minute)
 		w.pass(3 * time.Second)
 		w.pending() // asked too early: the old image's rollout is complete
-		if v := w.story[0].v; v.Phase != rollout.PhaseImage || !strings.Contains(v.Sentence, oldWeb) && !strings.Contains(v.Sentence, "asking") {
+		if v := w.first(); v.Phase != rollout.PhaseImage || !strings.Contains(v.Sentence, oldWeb) && !strings.Contains(v.Sentence, "asking") {
 			w.Errorf("it first said %s %q", v.Phase, v.Sentence)
 		}
 		w.roll(newWeb, kubesim.Plan{})
@@ -692,7 +712,7 @@ func TestWaitTimeUp(t *testing.T) {
 		w.pass(20 * time.Second)
 		w.sim.Down(time.Hour)
 		w.pass(5 * time.Second)
-		if v := w.story[len(w.story)-1].v; !strings.Contains(v.Sentence, "has not answered") {
+		if v, _ := w.latest(); !strings.Contains(v.Sentence, "has not answered") {
 			w.Errorf("nobody says so: %s", v.Sentence)
 		}
 		w.ends(6*time.Second, rollout.Timeout, "")

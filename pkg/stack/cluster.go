@@ -67,9 +67,16 @@ func (w *World) gone(ctx context.Context, d *file.Directory, err error) bool {
 	return asked == nil && !slices.Contains(all, d.Cluster())
 }
 
-// clusters lists the kind clusters of this machine with what is known of each.
-// Whether one is ours is asked of its API only where its name does not say it.
+// clusters lists the kind clusters of this machine for a deployment.
 func (w *World) clusters(ctx context.Context, d *file.Directory) ([]kind.Cluster, error) {
+	return w.Clusters(ctx, d.Spec.KindClusterName, d.Cluster())
+}
+
+// Clusters lists the kind clusters of this machine with what is known of each.
+// Whether one is ours is asked of its API only where its name does not say it:
+// named is the spec's kind-cluster-name, own the deployment's, which need not
+// be known to be used. Both may be "".
+func (w *World) Clusters(ctx context.Context, named, own string) ([]kind.Cluster, error) {
 	names, err := w.Engine.List(ctx)
 	if err != nil {
 		return nil, err
@@ -80,11 +87,11 @@ func (w *World) clusters(ctx context.Context, d *file.Directory) ([]kind.Cluster
 		if err != nil {
 			return nil, err
 		}
-		c := kind.Cluster{Name: name, Running: len(nodes) > 0, Ours: kind.Named(name, d.Spec.KindClusterName)}
+		c := kind.Cluster{Name: name, Running: len(nodes) > 0, Ours: kind.Named(name, named)}
 		for _, n := range nodes {
 			c.Running = c.Running && n.Running
 		}
-		if !c.Ours && c.Running && name != d.Cluster() {
+		if !c.Ours && c.Running && name != own {
 			c.Ours = w.annotated(ctx, name)
 		}
 		out = append(out, c)
@@ -132,6 +139,9 @@ func told(what string, err error) error {
 		return fault.New(fault.Denied, what, "").Because(strings.TrimSpace(err.Error())).From(err)
 	case kube.IsTransient(err):
 		return fault.New(fault.Unreachable, what, "").Because(strings.TrimSpace(err.Error())).From(err)
+	}
+	if _, ok := errors.AsType[*kube.StatusError](err); ok && what != "" {
+		return fault.New(fault.Failed, what, "").Because(strings.TrimSpace(err.Error())).From(err)
 	}
 	return err
 }

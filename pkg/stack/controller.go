@@ -34,6 +34,9 @@ func (r *run) controller(ctx context.Context, install bool) (controller, error) 
 	switch {
 	case kube.IsAbsent(err):
 		c.missing = install && r.o.Mode != kind.Skip
+		if c.missing && r.d.Spec.CaddyImage != "" {
+			r.scope.NamespaceAnnotations = map[string]string{kind.CaddyAnnotation: r.d.Spec.CaddyImage}
+		}
 		if !c.missing && len(r.d.Spec.Proxies) > 0 {
 			r.notices([]file.Notice{{
 				Code: "no-ingress-controller", Level: file.Warning, File: r.d.Spec.File, Key: "network.http-proxy",
@@ -90,7 +93,7 @@ func (r *run) disputed(ctx context.Context, want string) error {
 }
 
 func firstImage(u *unstructured.Unstructured) string {
-	list, _, _ := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers") //nolint:errcheck // a foreign shape has none
+	list, _, _ := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "containers")
 	for _, c := range list {
 		if m, ok := c.(map[string]any); ok {
 			if image, ok := m["image"].(string); ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -44,12 +45,12 @@ func (r *run) adopt(want apply.Desired) {
 			continue
 		}
 		live := r.live.Objects[apply.Ref{Kind: "Deployment", Namespace: o.GetNamespace(), Name: o.GetName()}]
-		desired, _, _ := unstructured.NestedStringMap(o.Object, "spec", "template", "metadata", "annotations") //nolint:errcheck // of our own making
+		desired, _, _ := unstructured.NestedStringMap(o.Object, "spec", "template", "metadata", "annotations")
 		if desired == nil {
 			desired = map[string]string{}
 		}
 		if live != nil {
-			has, _, _ := unstructured.NestedStringMap(live.Object, "spec", "template", "metadata", "annotations") //nolint:errcheck // a foreign shape has none
+			has, _, _ := unstructured.NestedStringMap(live.Object, "spec", "template", "metadata", "annotations")
 			if at := has[restarted]; at != "" {
 				desired[restarted] = at
 			}
@@ -64,7 +65,7 @@ func (r *run) adopt(want apply.Desired) {
 			unstructured.RemoveNestedField(o.Object, "spec", "template", "metadata", "annotations")
 			continue
 		}
-		_ = unstructured.SetNestedStringMap(o.Object, desired, "spec", "template", "metadata", "annotations") //nolint:errcheck // of our own making
+		_ = unstructured.SetNestedStringMap(o.Object, desired, "spec", "template", "metadata", "annotations")
 	}
 }
 
@@ -87,7 +88,7 @@ func (r *run) sameContent(want apply.Desired) bool {
 func content(o *unstructured.Unstructured) map[string]any {
 	out := map[string]any{}
 	for _, field := range []string{"data", "binaryData", "stringData"} {
-		m, _, _ := unstructured.NestedMap(o.Object, field) //nolint:errcheck // a foreign shape has none
+		m, _, _ := unstructured.NestedMap(o.Object, field)
 		for k, v := range m {
 			out[field+"/"+k] = v
 		}
@@ -112,7 +113,7 @@ func equal(a, b map[string]any) bool {
 func (r *run) facts(ctx context.Context) (render.Facts, error) {
 	f := render.Facts{HostPaths: map[string]string{}, Endpoints: map[string][]string{}}
 	for _, v := range r.live.Volumes {
-		if path, _, _ := unstructured.NestedString(v.Object, "spec", "hostPath", "path"); path != "" { //nolint:errcheck // a foreign shape has none
+		if path, _, _ := unstructured.NestedString(v.Object, "spec", "hostPath", "path"); path != "" {
 			f.HostPaths[v.GetName()] = path
 		}
 	}
@@ -136,6 +137,14 @@ func (r *run) facts(ctx context.Context) (render.Facts, error) {
 
 func (r *run) certificates(ctx context.Context, f *render.Facts) error {
 	res := kube.Resource{Group: "cert-manager.io", Version: "v1", Plural: "certificates"}
+	known, err := r.c.Serves(ctx, res.Group)
+	if err != nil {
+		return told("it cannot be told whether the cluster has certificates", err)
+	}
+	if !known {
+		f.NoCertCRDs = true
+		return nil
+	}
 	items, _, err := r.c.List(ctx, res, r.scope.Namespace, kube.Query{})
 	if kube.IsAbsent(err) {
 		f.NoCertCRDs = true
@@ -174,13 +183,11 @@ func (r *run) addresses(ctx context.Context, x file.External) ([]string, error) 
 	if ns == "" {
 		ns = r.scope.Namespace
 	}
-	selector := ""
-	for i, p := range x.Selector {
-		if i > 0 {
-			selector += ","
-		}
-		selector += p.Key + "=" + p.Value
+	var parts []string
+	for _, p := range x.Selector {
+		parts = append(parts, p.Key+"="+p.Value)
 	}
+	selector := strings.Join(parts, ",")
 	items, _, err := r.c.List(ctx, kube.Core("pods"), ns, kube.Query{Labels: selector})
 	if err != nil {
 		return nil, told("the pods of external service "+x.Name+" cannot be listed", err)

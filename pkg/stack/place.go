@@ -13,7 +13,7 @@ import (
 // or local path; "" for anything else.
 func hostPath(v *unstructured.Unstructured) string {
 	for _, field := range []string{"hostPath", "local"} {
-		if p, _, _ := unstructured.NestedString(v.Object, "spec", field, "path"); p != "" { //nolint:errcheck // a foreign shape has none
+		if p, _, _ := unstructured.NestedString(v.Object, "spec", field, "path"); p != "" {
 			return p
 		}
 	}
@@ -22,7 +22,7 @@ func hostPath(v *unstructured.Unstructured) string {
 
 // claimIn tells whether the claim of a PersistentVolume is in a namespace.
 func claimIn(v *unstructured.Unstructured, namespace string) bool {
-	ns, _, _ := unstructured.NestedString(v.Object, "spec", "claimRef", "namespace") //nolint:errcheck // a foreign shape has none
+	ns, _, _ := unstructured.NestedString(v.Object, "spec", "claimRef", "namespace")
 	return ns == namespace
 }
 
@@ -54,7 +54,7 @@ func onHost(nodes []kind.Node, at string) (string, bool) {
 // running returns the image IDs of a pod's running containers, by name.
 func running(pod *unstructured.Unstructured) map[string]string {
 	out := map[string]string{}
-	list, _, _ := unstructured.NestedSlice(pod.Object, "status", "containerStatuses") //nolint:errcheck // a foreign shape has none
+	list, _, _ := unstructured.NestedSlice(pod.Object, "status", "containerStatuses")
 	for _, c := range list {
 		m, ok := c.(map[string]any)
 		if !ok {

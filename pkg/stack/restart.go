@@ -36,6 +36,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 	}
 	r.d = d
 	r.identify()
+	if err := unswapped(d, o.Dir); err != nil {
+		return r.out, err
+	}
 	origin, err := w.origin(ctx, d, o)
 	if err != nil {
 		return r.out, err
@@ -52,7 +55,13 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 	w.Tell.Line("Using spec: " + origin.spec)
 	var controller controller
 	sync := r.sync(origin)
+	if o.Strict {
+		sync.Judge = strict
+	}
 	sync.Guard = func(next *file.Directory, machine render.Machine) error {
+		if err := unswapped(next, o.Dir); err != nil {
+			return err
+		}
 		if err := moved(d, next); err != nil {
 			return err
 		}
@@ -62,13 +71,18 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		if r.rules, err = r.render(render.Facts{}); err != nil {
 			return err
 		}
+		if !o.Force {
+			if err := r.refused(ctx); err != nil {
+				return err
+			}
+		}
 		if o.Strict {
 			if err := strict(r.rules.Notices); err != nil {
 				return err
 			}
 		}
 		w.Tell.Line("[3/4] comparing with the cluster")
-		if err := r.connect(ctx); err != nil {
+		if err := r.contact(ctx); err != nil {
 			return err
 		}
 		controller, err = r.prepare(ctx, false)
@@ -86,7 +100,9 @@ func (w *World) Restart(ctx context.Context, o RestartOptions) (*Outcome, error)
 		return r.out, err
 	}
 	if r.out.Kind == fault.OK && !o.NoWait && !o.DryRun {
-		r.movedTags(ctx)
+		if !r.composed() {
+			r.movedTags(ctx)
+		}
 		w.Tell.Line("=== Restart Complete ===")
 	}
 	return r.out, nil
@@ -210,9 +226,9 @@ func (r *run) pull(ctx context.Context, o *origins, opts RestartOptions) error {
 	if err := one(&o.stackRepo, o.stack); err != nil {
 		return err
 	}
-	switch {
-	case o.specRepo.Root == "":
-	case o.specRepo.Root == o.stackRepo.Root:
+	switch o.specRepo.Root {
+	case "":
+	case o.stackRepo.Root:
 		o.specRepo = o.stackRepo
 	default:
 		return one(&o.specRepo, filepath.Dir(o.spec))
@@ -227,26 +243,29 @@ func (r *run) sync(o origins) directory.Options {
 		env.WorkDir = root // what the spec calls its stack is seen from its repository
 	}
 	return directory.Options{
-		SpecFile: o.spec, Dir: r.d.Path, Update: true, DryRun: r.o.DryRun, NoHooks: r.o.NoHooks, StackDir: o.stack,
+		SpecFile: o.spec, Dir: r.d.Path, Update: true, DryRun: r.o.DryRun, NoHooks: r.o.NoHooks, Hooks: r.w.Hooks, StackDir: o.stack,
 		Verb: "deployment " + r.o.Verb, Env: env, Locked: true, Now: r.w.Now(), Random: rand.Reader,
+		Render: func(d *file.Directory, o render.Options, f render.Facts) (*render.Result, error) {
+			o.Memory = r.memory
+			return render.Render(d, o, f)
+		},
 	}
+}
+
+// unswapped refuses a spec that asks for a maintenance page: a restart without
+// it would not be the one that was asked for.
+func unswapped(d *file.Directory, dir string) error {
+	if d.Spec.Maintenance == nil {
+		return nil
+	}
+	return fault.Usagef("homelab deployment update --dir "+dir, "%s: maintenance-service: a restart behind a maintenance page is not supported", d.Spec.File).
+		Because("take the key out of the spec, or bring the directory up to date with deploy create --update and apply it with update, which swaps nothing")
 }
 
 // moved refuses a spec that describes another deployment than the one that
 // runs: what runs would be left behind.
 func moved(was, is *file.Directory) error {
-	var changed []string
-	note := func(key, a, b string) {
-		if a != b {
-			changed = append(changed, fmt.Sprintf("%s was %s and is %s now", key, a, b))
-		}
-	}
-	note("deploy-to", string(was.Spec.Target), string(is.Spec.Target))
-	note("stack", was.Stack.Name, is.Stack.Name)
-	note("the namespace", was.Namespace(), is.Namespace())
-	if was.Spec.Target == file.Kind {
-		note("the cluster", was.Cluster(), is.Cluster())
-	}
+	changed := elsewhere(was, is)
 	if len(changed) > 0 {
 		return fault.New(fault.Conflict, "the spec describes another deployment: "+strings.Join(changed, "; "), "").
 			Because("what runs would be left behind: put the spec back, or stop this deployment and create a new one")
@@ -288,6 +307,7 @@ func (r *run) settled(ctx context.Context) error {
 	if err != nil || left == nil {
 		return err
 	}
+	r.cut = true
 	return r.settle(ctx, *left)
 }
 

@@ -8,7 +8,9 @@ import (
 	"homelab/pkg/git"
 	"homelab/pkg/rollout"
 	"homelab/pkg/stack/apply"
+	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/hook"
 	"homelab/pkg/stack/kind"
 	"homelab/pkg/stack/secret"
 )
@@ -17,6 +19,7 @@ import (
 type Cluster interface {
 	apply.Client
 	rollout.Cluster
+	Console
 	Context() string
 	Serves(ctx context.Context, group string) (bool, error)
 }
@@ -58,7 +61,15 @@ type World struct {
 	// HasContext says whether the user's kubeconfig has a context of that name.
 	HasContext func(name string) bool
 	Engine     Engine
-	Secrets    secret.Source
+	// Docker runs what is deployed to compose; DockerConfig is docker's own
+	// directory of the user.
+	Docker       *compose.Engine
+	DockerConfig string
+	Secrets      secret.Source
+	Hooks        *hook.Runner // nil: stacks with hooks are refused
+	// Kubeconfig is the text of a configuration that holds the cluster of a and no
+	// other. Required with Hooks.
+	Kubeconfig func(ctx context.Context, a Access) ([]byte, error)
 	// Images answers for the registries of one connection; nil: nobody is asked.
 	Images func(ctx context.Context, c Cluster, namespace string) (rollout.Images, error)
 	// History answers for the commit of --sha; nil without a checkout.
@@ -67,7 +78,13 @@ type World struct {
 	Git     []string // environment of git
 	Host    string   // this machine's name, for the lease
 	Redact  func(r secret.Result)
-	Tell    Story
+	// Hide keeps variables out of the environment of whatever else is started;
+	// nil: nothing is.
+	Hide func(names []string)
+	Tell Story
+	// Lenient goes on, with a warning, when the container engine cannot say what
+	// a kind cluster has mounted, as the older tool did.
+	Lenient bool
 	Now     func() time.Time
 }
 
@@ -90,6 +107,7 @@ type Options struct {
 	Strict  bool
 	NoHooks bool
 
+	Services       []string          // compose only: nothing but these and what they depend on; nil: all
 	Images         map[string]string // container -> reference
 	Expected       rollout.Expected  // the commit of --sha; the zero value asks for none
 	Containers     []string          // those that Expected is about; nil: all
@@ -101,6 +119,10 @@ type Options struct {
 	WaitJobs     bool
 	Force        bool
 	Recreate     bool // restart the pods even if nothing differs
+
+	RollbackOnFailure bool // a failed wait is followed by going back to the last good revision
+	// Anew begins the time limit again, for going back; nil: what is left of it.
+	Anew func() (context.Context, context.CancelFunc, time.Time)
 
 	Deadline time.Time // zero: none
 	CI       bool      // a CI server is configured, so that its verbs can be recommended
@@ -123,9 +145,10 @@ type Origin struct {
 	Commit git.Commit // "" outside of git
 }
 
-// Target is one Deployment and what its wait came to.
+// Target is one Deployment, or service of compose, and what its wait came to.
 type Target struct {
 	Name    string
+	Of      rollout.Kind // "" is a Deployment
 	Verdict rollout.Verdict
 	Kind    fault.Kind
 	Took    time.Duration
@@ -148,6 +171,7 @@ type Outcome struct {
 	Jobs       []JobEnd
 	Volumes    []VolumeEnd
 	Notices    []file.Notice
+	Revision   int // that was recorded, or was there already; 0: none
 }
 
 // JobEnd is how a Job stood when the wait was over.

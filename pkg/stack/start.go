@@ -24,6 +24,15 @@ func (w *World) Start(ctx context.Context, o Options) (*Outcome, error) {
 	if err != nil {
 		return r.out, err
 	}
+	if len(o.Services) > 0 && !r.composed() {
+		return r.out, fault.Usagef("homelab deployment start --help", "services can be named with deploy-to: compose only").
+			Because("a cluster runs the stack as a whole")
+	}
+	notices, err := directory.JudgeHooks(w.Hooks, r.d.Path, o.NoHooks)
+	if err != nil {
+		return r.out, err
+	}
+	r.notices(notices)
 	if err := r.lock(ctx); err != nil {
 		return r.out, err
 	}
@@ -49,7 +58,7 @@ func (w *World) Update(ctx context.Context, o Options) (*Outcome, error) {
 	if err := r.lock(ctx); err != nil {
 		return r.out, err
 	}
-	if err := r.connect(ctx); err != nil {
+	if err := r.contact(ctx); err != nil {
 		return r.out, err
 	}
 	return r.out, r.up(ctx, false)
@@ -61,6 +70,10 @@ func (w *World) Diff(ctx context.Context, o Options) (*Outcome, error) {
 	defer r.close()
 	if err != nil {
 		return r.out, err
+	}
+	if r.composed() {
+		r.plan = r.freshPlan()
+		return r.out, r.composeDiff(ctx)
 	}
 	if err := r.connect(ctx); err != nil {
 		return r.out, err
@@ -91,6 +104,10 @@ func (r *run) up(ctx context.Context, install bool) error {
 // prepare reads the cluster, asks every guard and makes the plan. Nothing is
 // written.
 func (r *run) prepare(ctx context.Context, install bool) (controller, error) {
+	if r.composed() {
+		r.plan = r.freshPlan()
+		return controller{}, r.composePrepare(ctx)
+	}
 	if err := r.read(ctx); err != nil {
 		return controller{}, err
 	}
@@ -106,7 +123,15 @@ func (r *run) prepare(ctx context.Context, install bool) (controller, error) {
 
 // perform does what prepare has planned, and sees it up.
 func (r *run) perform(ctx context.Context, c controller) error {
+	if r.composed() {
+		return r.composeWrite(ctx)
+	}
 	if !r.o.DryRun {
+		if r.attach != "" {
+			if err := directory.SetClusterID(r.d.Path, r.attach); err != nil {
+				return err
+			}
+		}
 		if err := c.install(ctx); err != nil {
 			return err
 		}
@@ -114,16 +139,22 @@ func (r *run) perform(ctx context.Context, c controller) error {
 			return err
 		}
 	}
-	return r.write(ctx)
+	if err := r.write(ctx); err != nil {
+		return err
+	}
+	return r.back(ctx)
 }
 
 // ensure makes sure that there is a cluster, as the mode allows, and connects.
 // false: there is none, and a dry run makes none.
 func (r *run) ensure(ctx context.Context) (bool, error) {
 	if r.d.Spec.Target != file.Kind {
-		return true, r.connect(ctx)
+		return true, r.contact(ctx)
 	}
 	all, err := r.w.clusters(ctx, r.d)
+	if err != nil && r.o.Mode == kind.Skip && r.w.HasContext("kind-"+r.d.Cluster()) && r.unchecked(err) == nil {
+		return true, r.connect(ctx)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -144,14 +175,9 @@ func (r *run) ensure(ctx context.Context) (bool, error) {
 		}
 	case kind.TakeOver:
 		r.w.Tell.Line("attaching to the kind cluster " + name + " instead of " + wish.Name)
-		if r.o.DryRun {
-			break
-		}
-		if err := directory.SetClusterID(r.d.Path, name); err != nil {
-			return false, err
-		}
-		r.d.Deployment.ClusterID = name
+		r.d.Deployment.ClusterID = name // deployment.yml says so once every guard has passed
 		r.out.Deployment.Cluster = name
+		r.attach = name
 	case kind.Use:
 		r.w.Tell.Line("Using existing cluster: " + name)
 	}
@@ -186,6 +212,11 @@ func (r *run) create(ctx context.Context, name string) error {
 		return err
 	}
 	if err := r.w.Engine.Create(ctx, name, config); err != nil {
+		if ctx.Err() == nil {
+			// It left nothing; a cluster of that name that is there later is
+			// somebody's, and must not be taken for a leftover.
+			_ = r.journal.Write(r.entry())
+		}
 		return err
 	}
 	if err := r.mark(ctx, name); err != nil {
@@ -217,7 +248,7 @@ func (r *run) entry() directory.Entry {
 	if r.plan != nil {
 		for _, list := range [][]apply.Change{r.plan.Create, r.plan.Update, r.plan.Replace, r.plan.Delete} {
 			for _, c := range list {
-				e.Plan = append(e.Plan, c.Ref.String())
+				e.Plan = append(e.Plan, c.String())
 			}
 		}
 	}
@@ -250,7 +281,7 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	nodes, err := r.w.Engine.Nodes(ctx, r.d.Cluster())
 	if err != nil {
-		return err
+		return r.unchecked(err)
 	}
 	live := liveMounts(nodes)
 	wrong := render.CompareMounts(want, live)
@@ -263,6 +294,19 @@ func (r *run) mounts(ctx context.Context) error {
 	}
 	return fault.New(fault.Conflict, "the kind cluster "+r.d.Cluster()+" does not have this deployment's directories mounted", "homelab deployment volumes --cluster --dir "+r.o.Dir).
 		Because(strings.Join(append(lines, render.MountFix(live)...), "; "))
+}
+
+// unchecked goes on although the container engine does not answer, where that
+// is allowed.
+func (r *run) unchecked(err error) error {
+	if !r.w.Lenient || fault.KindOf(err) != fault.Unreachable {
+		return err
+	}
+	r.notices([]file.Notice{{
+		Code: "mounts-unchecked", Level: file.Warning, File: "kind-config.yml",
+		Message: "it is not known whether the kind cluster " + r.d.Cluster() + " has this deployment's directories mounted: " + err.Error(),
+	}})
+	return nil
 }
 
 func liveMounts(nodes []kind.Node) []render.NodeMount {

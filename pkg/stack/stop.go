@@ -28,8 +28,14 @@ func (w *World) Stop(ctx context.Context, o StopOptions) (*Outcome, error) {
 	if err != nil {
 		return r.out, err
 	}
-	if err := r.lock(ctx); err != nil {
+	if err := r.settled(ctx); err != nil {
 		return r.out, err
+	}
+	if err := r.take(w.openForStop(o.Options)); err != nil {
+		return r.out, err
+	}
+	if r.composed() {
+		return r.out, r.composeStop(ctx, o)
 	}
 	if err := r.connect(ctx); err != nil {
 		if fault.KindOf(err) == fault.Absent {
@@ -87,8 +93,8 @@ func (w *World) Stop(ctx context.Context, o StopOptions) (*Outcome, error) {
 // must still be stoppable: only what the deployment is called is needed.
 func (w *World) openForStop(o Options) (*run, error) {
 	r, err := w.open(o)
-	if err == nil || r.d == nil {
-		return r, err
+	if err == nil || r.d == nil || r.rules != nil {
+		return r, err // nothing is wrong, or everything, or --strict refuses
 	}
 	r.notices([]file.Notice{{Code: "does-not-render", Level: file.Warning, File: r.o.Dir, Message: "its files cannot be rendered; it is stopped by its labels all the same"}})
 	r.rules = &render.Result{}
@@ -102,12 +108,12 @@ func (r *run) stopped(reason string) error {
 
 // delete sends the deletions and waits until everything is gone.
 func (r *run) delete(ctx context.Context, plan *apply.Plan) error {
-	if plan.Writes() == 0 {
+	if plan.Writes() == 0 && !r.cut {
 		return nil
 	}
 	entry := r.entry()
 	for _, c := range plan.Delete {
-		entry.Deletions = append(entry.Deletions, c.Ref.String())
+		entry.Deletions = append(entry.Deletions, c.String())
 	}
 	if err := r.journal.Write(entry); err != nil {
 		return err

@@ -27,6 +27,11 @@ func (r *run) write(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	if !waited {
+		if waited, err = r.overtaken(held); err != nil {
+			return err
+		}
+	}
 	if waited {
 		// Somebody else has written meanwhile: what is live is another thing now.
 		if err := r.read(held); err != nil {
@@ -43,18 +48,28 @@ func (r *run) write(ctx context.Context) error {
 	if err := apply.Apply(held, r.c, r.plan, r.steps()); err != nil {
 		return told("the stack is applied in part; a repetition goes on from there", err)
 	}
+	if err := r.startHooks(held); err != nil {
+		return err
+	}
 	if r.o.NoWait {
-		return r.unseen()
+		release()
+		err := r.unseen()
+		r.remember()
+		return err
 	}
 	if err := r.wait(held); err != nil {
 		return err
 	}
 	if r.out.Kind != fault.OK {
+		r.remember()
 		return nil // what ran before must not be taken away
 	}
 	if err := apply.Prune(held, r.c, r.plan, r.steps()); err != nil {
+		r.remember()
 		return told("the stack is up; what is left over was not taken away", err)
 	}
+	r.remember()
+	release()
 	return r.journal.Clear()
 }
 
@@ -62,7 +77,10 @@ func (r *run) write(ctx context.Context) error {
 // somebody else had it until now. Whoever was killed on this machine with the
 // lease in hand gets it back at once: it goes by host and directory.
 func (r *run) hold(ctx context.Context) (held context.Context, release func(), waited bool, err error) {
-	if r.plan.Writes() == 0 {
+	if ns := r.live.Namespace; ns != nil && ns.GetDeletionTimestamp() != nil {
+		return ctx, func() {}, false, nil // nothing can be made in it any more, a lease neither
+	}
+	if r.plan.Writes() == 0 && !r.leftLease(ctx) {
 		return ctx, func() {}, false, nil
 	}
 	held, lease, err := apply.Hold(ctx, r.c, r.plan, r.w.Host+":"+r.d.Path, r.steps(),
@@ -78,6 +96,17 @@ func (r *run) hold(ctx context.Context) (held context.Context, release func(), w
 			r.w.Tell.Line("the lease of the deployment stays until it expires: " + err.Error())
 		}
 	}, lease.Waited(), nil
+}
+
+// leftLease tells whether a run that was cut off has left the lease behind:
+// then it is taken, to be given back.
+func (r *run) leftLease(ctx context.Context) bool {
+	if !r.cut {
+		return false
+	}
+	leases := kube.Resource{Group: "coordination.k8s.io", Version: "v1", Plural: "leases"}
+	_, err := r.c.Get(ctx, leases, r.scope.Namespace, r.scope.ID+"-lock")
+	return err == nil
 }
 
 // steps connects the story to what is written.

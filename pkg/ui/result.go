@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Header starts every result. Embed it as the first field of a struct; that
@@ -67,7 +68,12 @@ func (s *Streams) Finish(r Result) error {
 	var b []byte
 	switch s.set.Mode {
 	case Text:
-		b = s.textLines(r.Text(width, color))
+		lines := r.Text(width, color)
+		if s.set.Script != NoScript || sided(r) {
+			lines = s.aside(r.Head(), lines)
+			s.answered = s.set.Script == ScriptLook && len(lines) > 0
+		}
+		b = s.textLines(lines)
 	case JSON:
 		object, err := s.encode(r)
 		if err != nil {
@@ -81,9 +87,23 @@ func (s *Streams) Finish(r Result) error {
 		}
 		b = append(object, '\n')
 	}
-	s.finished = true
+	s.finished, s.last = true, r
 	_ = s.flushRaw(true) // writeOut tells of its failure too
 	return s.writeOut(b)
+}
+
+// aside puts the line of the verdict on stderr, where no script takes it for
+// what it asked for, and returns the other lines. s.mu is held.
+func (s *Streams) aside(h *Header, lines []string) []string {
+	var rest []string
+	for _, l := range lines {
+		if strings.HasPrefix(l, h.Verdict+": ") {
+			s.toErr(L(l))
+			continue
+		}
+		rest = append(rest, l)
+	}
+	return rest
 }
 
 // Finished reports whether the result has been printed.

@@ -86,7 +86,7 @@ func (s *Streams) Story(ctx context.Context, frame Frame) *Story {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := &Story{s: s, frame: frame, second: -1, dirty: true}
-	st.live = !s.set.Quiet && s.ErrTTY && !s.set.Dumb && !s.set.CI && frame != nil
+	st.live = !s.set.Quiet && s.ErrTTY && !s.set.Dumb && !s.set.CI && s.set.Script == NoScript && frame != nil
 	st.plain = !s.set.Quiet && !st.live
 	st.every = func(d time.Duration, f func()) func() { return poll.Every(ctx, d, f) }
 	st.wait = func(d time.Duration, done <-chan struct{}) {

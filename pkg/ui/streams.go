@@ -23,6 +23,17 @@ const (
 	JSONL
 )
 
+// Script is how scripts are served that were written for another tool, which
+// told everything on stdout.
+type Script int
+
+// The ways.
+const (
+	NoScript    Script = iota // the story is on stderr, the result on stdout
+	ScriptStory               // the story and "Error: ..." are on stdout, the result's line is on stderr
+	ScriptLook                // as ScriptStory, but the story stays on stderr: stdout is what was asked for
+)
+
 // Settings is what flags and environment say about output. The zero value is
 // text, colour where a terminal is, no -v.
 type Settings struct {
@@ -34,6 +45,7 @@ type Settings struct {
 	Dumb    bool   // TERM=dumb: a terminal that obeys no sequence
 	CI      bool   // CI is set: no live view, whatever stderr is
 	ASCII   bool   // the locale's encoding is known and is not UTF-8
+	Script  Script // story lines have no time then, and there is no live view
 }
 
 // Streams are a run's input and output. Its methods are safe for concurrent
@@ -54,6 +66,9 @@ type Streams struct {
 	story    *Story    // the last one started, nil before
 	printed  time.Time // when a reader last got anything
 	finished bool
+	last     Result // what Finish has printed
+	told     bool   // Error has told something
+	answered bool   // the result of a look said on stdout what there is, or is not
 	outErr   error  // first failure to write to Out, told by Finish
 	raw      []byte // raw payload without its line end yet
 }
@@ -225,15 +240,23 @@ func (s *Streams) redactText(t string) string {
 // one. s.mu is held.
 func (s *Streams) writeErr(lines ...Line) {
 	var b bytes.Buffer
-	color := s.colored(s.ErrTTY, s.set)
+	tty := s.ErrTTY
+	if s.set.Script == ScriptStory {
+		tty = s.OutTTY
+	}
+	color := s.colored(tty, s.set)
 	for _, l := range lines {
-		b.WriteString(s.prepare(l, s.ErrTTY).Render(0, color))
+		b.WriteString(s.prepare(l, tty).Render(0, color))
 		b.WriteByte('\n')
 	}
 	if b.Len() == 0 {
 		return
 	}
 	s.printed = s.now()
+	if s.set.Script == ScriptStory {
+		_ = s.writeOut(b.Bytes()) // kept for Finish
+		return
+	}
 	if s.story != nil && s.story.shown() {
 		s.story.insert(b.String())
 		return
@@ -271,18 +294,36 @@ func (s *Streams) Verbosef(format string, args ...any) {
 	if !s.set.Verbose {
 		return
 	}
-	s.writeErr(s.timed(Line{T(Dim, fmt.Sprintf(format, args...))}))
+	s.toErr(s.timed(Line{T(Dim, fmt.Sprintf(format, args...))}))
 }
 
-// timed puts the elapsed time before l.
+// toErr writes permanent lines to stderr, whoever reads the story. s.mu is
+// held.
+func (s *Streams) toErr(lines ...Line) {
+	was := s.set.Script
+	if was == ScriptStory {
+		s.set.Script = ScriptLook
+	}
+	s.writeErr(lines...)
+	s.set.Script = was
+}
+
+// timed puts the elapsed time before l; scripts get the line alone.
 func (s *Streams) timed(l Line) Line {
+	if s.set.Script != NoScript {
+		return l
+	}
 	return append(Line{{Text: Elapsed(s.elapsed()) + " "}}, l...)
 }
 
 // Error tells of a failure in at most three lines on stderr, also under Quiet.
-// nil tells nothing.
+// nil tells nothing. Scripts get one line on stdout.
 func (s *Streams) Error(e *fault.Error) {
 	if e == nil {
+		return
+	}
+	if s.Settings().Script != NoScript {
+		s.scriptError(e)
 		return
 	}
 	lines := []Line{L("homelab: " + e.What)}
@@ -295,4 +336,29 @@ func (s *Streams) Error(e *fault.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writeErr(lines...)
+}
+
+// scriptError tells of a failure as scripts look for it.
+func (s *Streams) scriptError(e *fault.Error) {
+	text := Clean(e.What)
+	if why := Clean(e.Why); why != "" {
+		text += ": " + why
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = true
+	if s.answered {
+		return // "no pods" is what was asked for, and the verdict has its line
+	}
+	_ = s.flushRaw(true) // writeOut tells of its failure too
+	line := s.prepare(L("Error: "+text), s.OutTTY).Render(0, s.colored(s.OutTTY, s.set))
+	_ = s.writeOut([]byte(line + "\n")) // kept for Finish
+}
+
+// Told reports whether Error has told something to a script, and which result
+// was printed; nil before.
+func (s *Streams) Told() (bool, Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told, s.last
 }

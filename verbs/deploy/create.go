@@ -24,12 +24,14 @@ type createOptions struct {
 	directory.Options
 	strict  bool
 	timeout time.Duration
+
+	networkDir, peers string
 }
 
 func newCreate(d Deps) *cobra.Command {
 	o := &createOptions{Deps: d}
 	c := verb.New(verb.Spec{
-		Use: "create --spec-file FILE [--deployment-dir DIR]", Short: "Make a deployment directory of a spec file, or bring one up to date",
+		Use: "create --spec-file FILE [--deployment-dir DIR] [-- ARGS]", Short: "Make a deployment directory of a spec file, or bring one up to date",
 		Long: `Make a deployment directory of a spec file: everything "homelab deployment"
 needs to bring the stack up. Spec, stack and compose files are judged whole
 before anything is written; the directory is there completely or not at all.
@@ -40,23 +42,26 @@ are never touched. No cluster is changed.`,
 		Example: `  homelab deploy create --spec-file spec.yml --deployment-dir shop-deployment
   homelab deploy create --spec-file spec.yml --deployment-dir shop-deployment --update --dry-run
   homelab deploy create --spec-file spec.yml --cluster kind-lab --json`,
-		Tier: verb.Write, Kind: createKind, Codes: []fault.Kind{fault.OK, fault.Timeout, fault.Unsafe},
-	}, func(c *cobra.Command, _ []string) error { return o.run(c) })
+		Tier: verb.Write, Kind: createKind, Args: func([]string) error { return nil },
+		Codes: []fault.Kind{fault.OK, fault.Failed, fault.Timeout, fault.Unsafe},
+	}, func(c *cobra.Command, args []string) error { return o.run(c, args) })
 	f := c.Flags()
 	f.StringVar(&o.SpecFile, "spec-file", "", "the spec `FILE`")
-	f.StringVar(&o.Options.Dir, "deployment-dir", "deployment-001", "the `DIR` to make, or to bring up to date")
+	f.StringVar(&o.Dir, "deployment-dir", "deployment-001", "the `DIR` to make, or to bring up to date")
 	f.BoolVar(&o.Update, "update", false, "bring a directory that is there up to date")
 	f.StringVar(&o.Options.Cluster, "cluster", "", "the kind cluster's `NAME`; default: the one that runs, else a new one")
 	f.StringVar(&o.ID, "deployment-id", "", "the `ID` all names begin with; default: a fresh one")
 	f.StringVar(&o.Stack, "stack", "", "the `STACK` this is expected to be of; the spec decides")
 	f.BoolVar(&o.DryRun, "dry-run", false, "judge everything and say what would be written, and write nothing")
 	f.BoolVar(&o.NoHooks, "no-hooks", false, "go on although the stack has hooks, without running them")
+	f.StringVar(&o.networkDir, "network-dir", "", "the first argument of the stack's create hooks: a `DIRECTORY`")
+	f.StringVar(&o.peers, "initial-peers", "", "the second argument of the stack's create hooks: a list of `PEERS`")
 	f.BoolVar(&o.strict, "strict", false, "refuse what has no, or another, effect here")
 	f.DurationVar(&o.timeout, "timeout", createTimeout, "end after `DUR`: a directory may be locked; 0 means never")
 	return c
 }
 
-func (o *createOptions) run(c *cobra.Command) error {
+func (o *createOptions) run(c *cobra.Command, args []string) error {
 	help := c.CommandPath() + " --help"
 	if err := notEmpty(c); err != nil {
 		return err
@@ -67,22 +72,29 @@ func (o *createOptions) run(c *cobra.Command) error {
 	case !c.Flags().Changed("spec-file"):
 		return fault.Usagef(help, "--spec-file is missing")
 	}
+	if at := c.ArgsLenAtDash(); len(args) > 0 && at != 0 {
+		return fault.Usagef(help, "%s takes no arguments but those of hooks after --, got %q", c.CommandPath(), args[0])
+	}
+	if len(args) > 0 || o.networkDir != "" || o.peers != "" {
+		o.HookArgs = append([]string{o.networkDir, o.peers}, args...)
+	}
 	ctx, cancel := verb.Bound(c.Context(), o.timeout)
 	defer cancel()
 	env, err := o.Stacks.Env(ctx)
 	if err != nil {
 		return err
 	}
-	o.Env, o.Options.Clusters, o.Version = env, o.Stacks.Clusters, o.Stacks.Version
-	o.Verb, o.Now, o.Random, o.Rules = "deploy create", time.Now(), rand.Reader, file.V2
+	o.Env, o.Clusters, o.Version = env, o.Stacks.Clusters, o.Stacks.Version
+	o.Verb, o.Now, o.Random, o.Rules = "deploy create", time.Now(), rand.Reader, o.Stacks.Rules
+	o.Hooks = o.Stacks.Hooks(env.WorkDir, func(line string) { o.IO.Note(ui.L(ui.Clean(line))) })
 	o.Waiting = func(h directory.Holder) {
-		o.IO.Note(ui.L("waiting for " + h.String() + ", which has " + o.Options.Dir + " locked"))
+		o.IO.Note(ui.L("waiting for " + h.String() + ", which has " + o.Dir + " locked"))
 	}
 	if o.strict {
 		o.Judge = strict
 	}
 	r := newStackResult(createKind)
-	r.subject = ui.Clean(o.Options.Dir)
+	r.subject = ui.Clean(o.Dir)
 	got, err := directory.Create(ctx, o.Options)
 	if got != nil {
 		tell(o.IO, clean(got.Notices))
@@ -114,8 +126,8 @@ func viewDeployment(got *directory.Outcome) *deploymentJSON {
 // phrase says what was done, and what comes next.
 func (o *createOptions) phrase(r *stackResult, got *directory.Outcome) {
 	d, p := got.Directory, got.Plan
-	start := ui.Command("homelab", "deployment", "start", "--dir", o.Options.Dir)
-	diff := ui.Command("homelab", "deployment", "update", "--dir", o.Options.Dir)
+	start := ui.Command("homelab", "deployment", "start", "--dir", o.Dir)
+	diff := ui.Command("homelab", "deployment", "update", "--dir", o.Dir)
 	counts := fmt.Sprintf("%d new, %d changed, %d retired, %d unchanged", len(p.Create), len(p.Update), len(p.Delete), p.Unchanged)
 	switch {
 	case o.DryRun && !o.Update:

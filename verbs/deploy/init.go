@@ -39,7 +39,7 @@ stacks.roots of the configuration. Nothing is contacted.`,
   homelab deploy init --stack shop --deploy-to k8s --kube-config ~/.kube/lab \
     --image-registry registry.example.lan/shop --output spec.yml
   homelab deploy init --stack shop --output spec.yml --config LOG=debug,DOMAIN=shop.example.lan`,
-		Tier: verb.Write, Kind: initKind, Codes: []fault.Kind{fault.OK},
+		Tier: verb.Write, Kind: initKind, Codes: []fault.Kind{fault.OK, fault.Failed},
 	}, func(c *cobra.Command, _ []string) error { return o.run(c) })
 	f := c.Flags()
 	f.StringVar(&o.Stack, "stack", "", "the `STACK`: a directory, or a name below the configured roots")
@@ -82,13 +82,14 @@ func (o *initOptions) run(c *cobra.Command) error {
 		o.Config = append(o.Config, strings.Split(p, ",")...)
 	}
 	o.Target, o.Ports = file.Target(o.target), directory.Recipe(o.ports)
+	o.Hooks = o.Stacks.Hooks(env.WorkDir, func(line string) { o.IO.Note(ui.L(ui.Clean(line))) })
 	o.Free, o.Random = directory.PortFree, rand.Reader
 	if o.strict {
 		o.Judge = strict
 	}
 	r := newStackResult(initKind)
 	r.subject = ui.Clean(o.Output)
-	got, err := directory.WriteSpec(env, o.InitOptions)
+	got, err := directory.WriteSpec(c.Context(), env, o.InitOptions)
 	if exists, ok := errors.AsType[*directory.ExistsError](err); ok {
 		why := "it is what would be generated again"
 		if len(exists.Customised) > 0 {
@@ -102,6 +103,9 @@ func (o *initOptions) run(c *cobra.Command) error {
 	}
 	if err != nil {
 		return r.failed(o.IO, err, help)
+	}
+	if got.Backup != "" {
+		o.IO.Note(ui.L("warning: " + ui.Clean(got.File) + " was there and is replaced; its text is in " + ui.Clean(got.Backup) + " now"))
 	}
 	tell(o.IO, got.Notices)
 	r.Verdict, r.Reason = "created", "the spec of stack "+ui.Clean(got.Stack.Name)+" for "+string(got.Spec.Target)+"; edit it, commit it"

@@ -13,6 +13,7 @@ import (
 	"homelab/pkg/fault"
 	"homelab/pkg/stack/directory"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/hook"
 	"homelab/pkg/stack/render"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
@@ -27,7 +28,11 @@ type StackDeps struct {
 	Env func(ctx context.Context) (file.Env, error)
 	// Clusters lists the kind clusters that run on this machine.
 	Clusters func(ctx context.Context) ([]directory.Cluster, error)
-	Version  string
+	// Hooks runs what stacks bring along, where hooks run that have no deployment
+	// yet; tell is told what they print.
+	Hooks   func(dir string, tell func(string)) *hook.Runner
+	Version string
+	Rules   file.Rules // that new directories are made with
 }
 
 // The JSON shapes below are public, and the deployment verbs' as well.

@@ -50,7 +50,8 @@ The directory decides: which cluster, which namespace, which images. A stack is
 up when each of its Deployments runs exactly the images that were rendered, all
 of its pods, in one observation. What users keep on disk is never touched.`)
 	c.PersistentFlags().StringVar(&g.dir, "dir", ".", "the deployment `DIRECTORY`")
-	c.AddCommand(newStart(g), newStop(g), newRestart(g), newUpdate(g), newDiff(g))
+	c.AddCommand(newStart(g), newStop(g), newRestart(g), newUpdate(g), newDiff(g), newHistory(g), newRollback(g), newRunJob(g))
+	c.AddCommand(newStatus(g), newPs(g), newLogs(g), newExec(g), newVolumes(g), newPort(g))
 	return c
 }
 
@@ -58,14 +59,6 @@ of its pods, in one observation. What users keep on disk is never touched.`)
 type group struct {
 	Deps
 	dir string
-}
-
-// where is --dir as commands repeat it; "" for the default.
-func (g *group) where() []string {
-	if g.dir == "." {
-		return nil
-	}
-	return []string{"--dir", g.dir}
 }
 
 // common are the flags of the verbs that write.
@@ -85,6 +78,7 @@ func (w *common) flags(f *pflag.FlagSet) {
 	f.StringToStringVar(&w.o.Images, "image", nil, "run `CONTAINER=REFERENCE` instead of what the files say")
 	f.StringVar(&w.sha, "sha", "", "the images must also be of this `COMMIT`")
 	f.StringSliceVar(&w.o.Containers, "container", nil, "only these `CONTAINERS` are looked at for --sha")
+	f.BoolVar(&w.o.RollbackOnFailure, "rollback-on-failure", false, "when the wait fails, go back to the last good revision, and end with 1")
 	f.StringSliceVar(&w.o.AcceptVolumes, "accept-volume", nil, "the data of this `VOLUME` was moved: its objects may be replaced")
 }
 
@@ -145,6 +139,15 @@ func (w *common) options(ctx context.Context, c *cobra.Command, word string) (st
 	o.CI = w.g.WithCI(ctx)
 	if d := w.g.Flags.Timeout; d > 0 {
 		o.Deadline = time.Now().Add(d - w.g.IO.Elapsed())
+	}
+	if o.RollbackOnFailure && o.NoWait {
+		return o, fault.Usagef(help, "--rollback-on-failure and --no-wait exclude each other").
+			Because("what is not waited for is not seen to fail")
+	}
+	o.Anew = func() (context.Context, context.CancelFunc, time.Time) {
+		again, cancel := verb.Bound(c.Context(), w.g.Flags.Timeout)
+		deadline, _ := again.Deadline()
+		return again, cancel, deadline
 	}
 	return o, nil
 }
@@ -208,8 +211,7 @@ func (g *group) finish(c *cobra.Command, kind string, out *stack.Outcome, err er
 		tell.explain(out, r.Targets)
 		return verb.Finish(g.IO, r, out.Kind, nil)
 	}
-	var p *file.Problems
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*file.Problems](err); ok {
 		err = p.Fault("")
 		if len(p.List) > 1 {
 			for _, x := range p.List {

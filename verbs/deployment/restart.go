@@ -38,6 +38,7 @@ Without a difference nothing is written and nothing restarts.`,
 	f.StringVar(&o.SpecFile, "spec-file", "", "the tracked spec `FILE`; relative to the stack's repository")
 	f.BoolVar(&o.NoPull, "no-pull", false, "take the checkouts as they are")
 	f.BoolVar(&w.o.Recreate, "recreate", false, "restart the pods even if nothing differs")
+	f.BoolVar(&w.o.Force, "force", false, "bring back even what a rollback has left")
 	f.BoolVar(&w.o.WaitJobs, "wait-jobs", false, "also wait for Jobs to end")
 	f.BoolVar(&w.o.NoLoadImages, "no-load-images", false, "leave local images out of the kind cluster")
 	return c

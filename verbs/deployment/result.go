@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"cmp"
 	"fmt"
 
 	"homelab/pkg/rollout"
@@ -91,7 +92,7 @@ func planLines(p *planJSON) []string {
 		list []apply.Change
 	}{{"+", p.Create}, {"~", p.Update}, {"!", p.Replace}, {"-", p.Delete}} {
 		for _, c := range part.list {
-			line := part.sign + " " + c.Ref.String()
+			line := part.sign + " " + c.String()
 			if c.Why != "" {
 				line += "  (" + c.Why + ")"
 			}
@@ -144,7 +145,7 @@ func view(kind string, out *stack.Outcome) *Result {
 		r.Plan = &planJSON{changes(p.Create), changes(p.Update), changes(p.Replace), changes(p.Delete), p.Unchanged}
 	}
 	for _, t := range out.Targets {
-		ref := workload.Ref{Kind: rollout.Deployment, Namespace: d.Namespace, Name: t.Name}
+		ref := workload.Ref{Kind: cmp.Or(t.Of, rollout.Deployment), Namespace: d.Namespace, Name: t.Name}
 		r.Targets = append(r.Targets, workload.View(out.Context, ref, t.Verdict, t.Kind, t.Verdict.Next, t.Took))
 	}
 	for _, j := range out.Jobs {
@@ -152,6 +153,9 @@ func view(kind string, out *stack.Outcome) *Result {
 	}
 	for _, v := range out.Volumes {
 		r.Volumes = append(r.Volumes, volumeJSON{v.Volume, orNull(v.Claim), orNull(v.PV), ui.Clean(v.Place), v.Deleted})
+	}
+	if out.Revision > 0 {
+		r.Revision = &out.Revision
 	}
 	for _, n := range out.Notices {
 		r.Notices = append(r.Notices, clean(n))

@@ -61,11 +61,17 @@ func (t *teller) Notice(n file.Notice) {
 	case file.Info:
 	}
 	where := stack.Place(n)
+	if where == "" && n.Level == file.Info {
+		word = "" // it is of no file: one more line of the story
+	}
 	if where != "" {
 		where += ": "
 	}
 	t.io.Event("notice", clean(n))
-	t.io.Note(ui.Line{ui.T(style, word+": "), ui.T(ui.Plain, ui.Clean(where+n.Message))})
+	if word != "" {
+		word += ": "
+	}
+	t.io.Note(ui.Line{ui.T(style, word), ui.T(ui.Plain, ui.Clean(where+n.Message))})
 }
 
 // Rollout begins a wait for these workloads.

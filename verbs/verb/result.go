@@ -46,7 +46,7 @@ func (e *Exit) Error() string { return "exit " + string(e.Kind) }
 // (ADR 0021).
 func Finish(io *ui.Streams, r ui.Result, kind fault.Kind, e *fault.Error) error {
 	r.Head().ExitCode = kind.Code()
-	if e != nil && (!io.OutTTY || !io.ErrTTY || io.Settings().Mode != ui.Text) {
+	if e != nil && (!io.OutTTY || !io.ErrTTY || io.Settings().Mode != ui.Text) && !repeats(io, r) {
 		defer io.Error(e)
 	}
 	if err := io.Finish(r); err != nil {
@@ -56,4 +56,12 @@ func Finish(io *ui.Streams, r ui.Result, kind fault.Kind, e *fault.Error) error 
 		return nil
 	}
 	return &Exit{Kind: kind}
+}
+
+// repeats says whether the line of r stands on stderr as well, so that it says
+// all there is to tell.
+func repeats(io *ui.Streams, r ui.Result) bool {
+	set := io.Settings()
+	a, ok := r.(ui.Asider)
+	return ok && a.Aside() && set.Mode == ui.Text && set.Script == ui.NoScript
 }

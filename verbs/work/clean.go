@@ -74,6 +74,9 @@ func runClean(ctx context.Context, c *cobra.Command, o *cleanOptions) error {
 		r.Verdict, r.Reason, r.Next = "nothing", "no task's work has landed", ui.NextCommand("homelab work status --fetch")
 	case kind == fault.Held:
 		r.Verdict, r.Next = fault.Held.Name(), ui.NextCommand("homelab work status")
+		if len(items) == 1 {
+			r.Next = ui.NextCommand(heldNext(items[0]))
+		}
 	case len(items) == 1 && items[0].TrashID != "":
 		r.Next = ui.NextCommand(ui.Command("homelab", "work", "restore", items[0].TrashID))
 	}
@@ -86,13 +89,21 @@ func runClean(ctx context.Context, c *cobra.Command, o *cleanOptions) error {
 // cleanLine is the line of one task.
 func cleanLine(i landing.Item) string {
 	if !i.Done {
-		return ui.ResultLine(fault.Held.Name(), i.Topic, strings.Join(i.Reasons, "; "), "homelab work status")
+		return ui.ResultLine(fault.Held.Name(), i.Topic, strings.Join(i.Reasons, "; "), heldNext(i))
 	}
-	next := ""
-	if i.TrashID != "" {
-		next = ui.Command("homelab", "work", "restore", i.TrashID)
+	if i.TrashID == "" {
+		return ui.ResultLine("cleaned", i.Topic, strings.Join(i.Did, "; "), "")
 	}
-	return ui.ResultLine("cleaned", i.Topic, strings.Join(i.Did, "; "), next)
+	// What was done in detail is in the story.
+	return ui.ResultLine("cleaned", i.Topic, "in the trash for 30 days", ui.Command("homelab", "work", "restore", i.TrashID))
+}
+
+// heldNext is the command that helps with a task that was refused.
+func heldNext(i landing.Item) string {
+	if i.Next != "" && len(i.Reasons) == 1 {
+		return i.Next
+	}
+	return "homelab work status"
 }
 
 func (o *cleanOptions) clean(ctx context.Context, c *cobra.Command) ([]landing.Item, error) {

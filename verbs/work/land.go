@@ -44,11 +44,23 @@ is watched. Your branch and files move only once the base has accepted.
 
 What verifies is --verify-cmd, else "verify" in .homelab.yaml on the base, else
 it is found out (go.mod, Cargo.toml, package.json, Makefile). A run that was
-broken off is settled by the next.`,
+broken off is settled by the next.
+
+A base that takes pull requests only gets one (5): through the forge's API with
+FORGEJO_TOKEN, GITEA_TOKEN, GITHUB_TOKEN or what git's credential helpers have,
+for hosts listed under "forge" in the configuration; without a token by a push
+to refs/for/BASE, on Forgejo and Gitea. Land again once it is merged.
+
+--revert-on-red takes the landing off the base again, by one commit, when its
+pipeline fails and, started anew once, fails again; the base was green before;
+no commit on top is green; and it was pushed from here, is no revert and was
+not reverted yet. What landed since stays, and is verified without it first.
+The exit code is 10 all the same, and the branch keeps its work.`,
 		Example: `  homelab work land
   homelab work land --verify-cmd 'make check' --require-ci
   homelab work land --dry-run
-  homelab work land --gate ci --json`,
+  homelab work land --gate ci --json
+  homelab work land --revert-on-red`,
 		Tier: verb.Write, Kind: landKind, Codes: []fault.Kind{
 			fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Held, fault.Replaced,
 			fault.Unreachable, fault.Timeout, fault.Conflict, fault.LandedRed,
@@ -66,6 +78,7 @@ broken off is settled by the next.`,
 	f.BoolVar(&o.NoVerify, "no-verify", false, "push without verifying; the commit says so")
 	f.BoolVar(&o.NoWatch, "no-ci-watch", false, "do not wait for CI")
 	f.BoolVar(&o.RequireCI, "require-ci", false, "a commit that gets no pipeline is not enough")
+	f.BoolVar(&o.RevertOnRed, "revert-on-red", false, "take the landing off the base again when its pipeline fails twice and the base was green")
 	f.StringVar(&o.gate, "gate", "", "`ci`: CI tests the candidate on a branch of its own before the base moves")
 	f.DurationVar(&o.Appear, "appear-timeout", 90*time.Second, "wait `DUR` for a pipeline to appear")
 	f.StringArrayVar(&o.Targets, "wait-deploy", nil, "then wait until the workload `NS/NAME` runs the commit (repeatable); replaces the base's list")
@@ -90,6 +103,8 @@ func (o *landOptions) check(c *cobra.Command) error {
 		return fault.Usagef(help, "--verify-cmd and --no-verify exclude each other")
 	case o.NoWatch && o.RequireCI:
 		return fault.Usagef(help, "--no-ci-watch and --require-ci exclude each other")
+	case o.NoWatch && o.RevertOnRed:
+		return fault.Usagef(help, "--no-ci-watch and --revert-on-red exclude each other: only CI can say that a landing is red")
 	case slices.Contains(o.Targets, ""):
 		return fault.Usagef(help, "--wait-deploy is empty")
 	case o.Appear <= 0:
@@ -117,9 +132,10 @@ func runLand(ctx context.Context, c *cobra.Command, o *landOptions) error {
 	}
 	tell := &landTeller{io: o.IO}
 	server := &contact{Deps: o.Deps, tell: tell}
+	ci := &landing.Server{Check: o.Configured, Connect: server.connect, LogLines: logLines}
 	d := landing.Deps{
 		Repo: repo, Env: o.Child, Cache: o.Cache, Rules: o.Rules, File: o.File, Tell: tell.update,
-		CI: &landing.Server{Check: o.Configured, Connect: server.connect, LogLines: logLines},
+		CI: ci, Restarts: ci,
 	}
 	if o.Forge != nil {
 		if d.Forge, err = o.Forge(ctx); err != nil {
@@ -165,7 +181,7 @@ func (o *landOptions) next(c *cobra.Command, next string) string {
 		for _, t := range o.Targets {
 			words = append(words, "--wait-deploy", t)
 		}
-		for _, name := range []string{"no-verify", "no-ci-watch", "require-ci"} {
+		for _, name := range []string{"no-verify", "no-ci-watch", "require-ci", "revert-on-red"} {
 			if fl := c.Flags().Lookup(name); fl.Changed && fl.Value.String() == "true" {
 				words = append(words, "--"+name)
 			}
@@ -226,7 +242,7 @@ func (k *contact) connect(ctx context.Context, remote string) (landing.Contact, 
 	if found.Warning != "" {
 		k.tell.warn(found.Warning)
 	}
-	return landing.Contact{Source: conn.Client, Repo: found.Repo, Renew: conn.Renew}, nil
+	return landing.Contact{Source: conn.Client, Control: conn.Client, Repo: found.Repo, Renew: conn.Renew}, nil
 }
 
 func number(s string) (n int64, ok bool) {

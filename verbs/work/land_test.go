@@ -66,6 +66,30 @@ func TestLandShape(t *testing.T) {
 				`"landed":null,"branch":"anna/fan","pull_request":{"url":"https://git.example.lan/a/b/pulls/7","number":7,"state":"open"},"verify":null,` +
 				`"attempts":0,"ci":null,"deploy":[1],"backup_ref":null,"revert":null}`,
 		},
+		{
+			"reverted", "landed-red: anna/fan: c is on main; CI #3 failure; reverted by d; CI #5 green; next: homelab ci logs --failed c",
+			landing.Result{
+				Kind: fault.LandedRed, Reason: "c is on main; CI #3 failure; reverted by d; CI #5 green", Next: "homelab ci logs --failed c", Branch: "anna/fan",
+				Landed: "c", BaseAfter: "d", Revert: &landing.Reverted{Commit: "d", Done: true, Reason: "reverted by d; CI #5 green"},
+			},
+			`{"kind":"work.land","verdict":"landed-red","exit_code":0,"reason":"c is on main; CI #3 failure; reverted by d; CI #5 green","next":"homelab ci logs --failed c","elapsed":0,` +
+				`"landed":"c","branch":"anna/fan","pull_request":null,"verify":null,"attempts":0,"ci":null,"deploy":null,"backup_ref":null,"base_after":"d",` +
+				`"revert":{"commit":"d","done":true,"reason":"reverted by d; CI #5 green"}}`,
+		},
+		{
+			"not reverted", "landed-red: anna/fan: c is on main",
+			landing.Result{Kind: fault.LandedRed, Reason: "c is on main", Branch: "anna/fan", Landed: "c", Revert: &landing.Reverted{Reason: "not reverted: \x1b[2Jit was red before"}},
+			`{"kind":"work.land","verdict":"landed-red","exit_code":0,"reason":"c is on main","next":null,"elapsed":0,` +
+				`"landed":"c","branch":"anna/fan","pull_request":null,"verify":null,"attempts":0,"ci":null,"deploy":null,"backup_ref":null,` +
+				`"revert":{"commit":null,"done":false,"reason":"not reverted: it was red before"}}`,
+		},
+		{
+			"revert not known", "landed-red: anna/fan: c is on main",
+			landing.Result{Kind: fault.LandedRed, Reason: "c is on main", Branch: "anna/fan", Landed: "c", Revert: &landing.Reverted{Commit: "d", Unknown: true, Reason: "not known"}},
+			`{"kind":"work.land","verdict":"landed-red","exit_code":0,"reason":"c is on main","next":null,"elapsed":0,` +
+				`"landed":"c","branch":"anna/fan","pull_request":null,"verify":null,"attempts":0,"ci":null,"deploy":null,"backup_ref":null,` +
+				`"revert":{"commit":"d","reason":"not known"}}`,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := o.view(tc.in, nil)
@@ -88,6 +112,7 @@ func TestLandNext(t *testing.T) {
 	for _, tc := range []struct{ args, next, want string }{
 		{"", "homelab work land", "homelab work land"},
 		{"--base next --no-verify --timeout 5m --dry-run", "homelab work land", "homelab work land --base next --timeout 5m0s --no-verify"},
+		{"--revert-on-red --require-ci=false", "homelab work land", "homelab work land --revert-on-red"},
 		{"--repo a/b --server https://ci.example.lan", "homelab work land", "homelab work land --repo a/b --server https://ci.example.lan"},
 		{"--repo a/b --require-ci", "homelab ci watch 123", "homelab ci watch 123 --repo a/b"},
 		{"--repo a/b", "git commit -a", "git commit -a"},

@@ -36,9 +36,10 @@ type verifyJSON struct {
 	Elapsed float64              `json:"elapsed"`
 }
 
+// revertJSON has no done where that is not known.
 type revertJSON struct {
-	Commit string `json:"commit"`
-	Done   bool   `json:"done"`
+	Commit sha    `json:"commit"`
+	Done   *bool  `json:"done,omitempty"`
 	Reason string `json:"reason"`
 }
 
@@ -96,6 +97,12 @@ func (o *landOptions) view(r landing.Result, client *woodpecker.Client) *LandRes
 	}
 	if r.BackupRef != "" {
 		out.BackupRef = &r.BackupRef
+	}
+	if v := r.Revert; v != nil {
+		out.Revert = &revertJSON{Commit: sha(v.Commit), Reason: ui.Clean(v.Reason)}
+		if !v.Unknown {
+			out.Revert.Done = &v.Done
+		}
 	}
 	if r.CI != nil {
 		out.CI = o.Pipeline(*r.CI, client)

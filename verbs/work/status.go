@@ -3,6 +3,7 @@ package work
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,9 +136,9 @@ func runStatus(ctx context.Context, c *cobra.Command, o *statusOptions) error {
 		r.Next = ui.NextCommand("homelab work start TOPIC")
 	}
 	r.fill(all)
-	lines := statusRows(r)
+	lines := statusRows(r, o.IO.Width())
 	r.rows = len(lines)
-	if err := o.IO.PayloadTable(lines...); err != nil {
+	if err := o.IO.Payload(lines...); err != nil {
 		return verb.Fault(err)
 	}
 	return verb.Finish(o.IO, r, fault.OK, nil)
@@ -188,16 +189,34 @@ func viewTrash(t landing.Trashed) trashJSON {
 	return trashJSON{TrashID: t.ID, Topic: t.Task.Topic, Branch: t.Task.Branch, Path: t.Task.Path, Deleted: t.Deleted, Expires: t.Expires()}
 }
 
-// statusRows are the lines of text mode.
-func statusRows(r *statusResult) []ui.Line {
-	var table [][]ui.Span
-	for _, t := range r.Tasks {
-		table = append(table, []ui.Span{
+// taskRows are the lines of the tasks. Where one is wider than the terminal (0:
+// there is none) the directories stand on lines of their own: what is cut off
+// cannot be pasted.
+func taskRows(tasks []taskJSON, width int) []ui.Line {
+	var wide, narrow [][]ui.Span
+	for _, t := range tasks {
+		row := []ui.Span{
 			ui.T(ui.Strong, t.Topic), ui.T(ui.Plain, t.Branch), ui.T(ui.Plain, landedWords(t)), ui.T(ui.Plain, distance(t)),
-			ui.T(ui.Plain, filesWords(t)), ui.T(ui.Dim, t.Path),
-		})
+			ui.T(ui.Plain, filesWords(t)),
+		}
+		narrow = append(narrow, row)
+		wide = append(wide, append(slices.Clip(row), ui.T(ui.Dim, t.Path)))
 	}
-	lines := ui.Table(table)
+	lines := ui.Table(wide)
+	if width == 0 || !slices.ContainsFunc(lines, func(l ui.Line) bool { return l.Width() > width }) {
+		return lines
+	}
+	lines = nil
+	rows := ui.Table(narrow)
+	for i, t := range tasks {
+		lines = append(lines, rows[i], ui.Line{ui.T(ui.Plain, "  "), ui.T(ui.Dim, t.Path)})
+	}
+	return lines
+}
+
+// statusRows are the lines of text mode.
+func statusRows(r *statusResult, width int) []ui.Line {
+	lines := taskRows(r.Tasks, width)
 	for _, t := range r.Tasks {
 		if t.Landing != nil {
 			lines = append(lines, landingRow(*t.Landing))

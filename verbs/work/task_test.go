@@ -225,3 +225,15 @@ func TestAbortTold(t *testing.T) {
 		t.Errorf("what is not known must be absent: %s %s", kind, out)
 	}
 }
+
+// A directory that does not fit beside the rest stands on a line of its own:
+// what is cut off cannot be pasted.
+func TestTaskRows(t *testing.T) {
+	tasks := []taskJSON{{Topic: "fan", Branch: "anna/fan", Landed: landing.StateNo, Path: "/home/anna/src/infra/.worktrees/fan"}}
+	for width, want := range map[int]int{0: 1, 200: 1, 60: 2} {
+		lines := taskRows(tasks, width)
+		if len(lines) != want || !strings.HasSuffix(lines[len(lines)-1].Text(), "  "+tasks[0].Path) {
+			t.Errorf("%d columns: %v", width, lines)
+		}
+	}
+}

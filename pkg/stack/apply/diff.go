@@ -281,6 +281,17 @@ func (p *planner) replacedClaims() {
 	}
 }
 
+// homeless says that an object's namespace is yet to be made: until then the
+// server refuses whatever it is asked about it.
+func (p *planner) homeless(r Ref) bool {
+	if p.s.ID != "" {
+		return p.live.Namespace == nil
+	}
+	return slices.ContainsFunc(p.wants, func(w *want) bool {
+		return w.ref.Kind == "Namespace" && w.ref.Name == r.Namespace && w.live == nil
+	})
+}
+
 // judge decides what becomes of each object.
 func (p *planner) judge() error {
 	g := newGroup()
@@ -290,7 +301,7 @@ func (p *planner) judge() error {
 		case w.live == nil && w.ref.Kind == "Job" && slices.Contains(p.d.Suspend, w.ref.Name):
 		case w.live == nil:
 			w.do = Created
-			if p.s.ID == "" || p.live.Namespace != nil {
+			if !p.homeless(w.ref) {
 				g.do(func() error { _, err := p.dryRun(w.object); return err })
 			}
 		case w.ref.Kind == "Job":

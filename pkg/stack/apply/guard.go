@@ -34,6 +34,7 @@ func Guard(live *Live, d Desired, s Scope) ([]Conflict, []file.Notice) {
 	}
 	shared, more := guardShared(live, d, s)
 	conflicts, notices = append(conflicts, shared...), append(notices, more...)
+	conflicts = append(conflicts, guardTaken(live, d, s)...)
 	for _, want := range d.Objects {
 		r := s.ref(want)
 		have := live.Objects[r]
@@ -246,12 +247,18 @@ func guardShared(live *Live, d Desired, s Scope) (conflicts []Conflict, notices 
 	return conflicts, notices
 }
 
-// foreign says that a PersistentVolume is somebody else's.
+// foreign says that a PersistentVolume is somebody else's. One of this namespace
+// is too while it is claimed and its label names another deployment: after an
+// edit of the id the pods of the old one still run. Released, it is left over.
 func foreign(v *unstructured.Unstructured, s Scope) bool {
-	if ns := text(v, "spec", "claimRef", "namespace"); ns != "" {
-		return ns != s.Namespace
+	app, ns := v.GetLabels()[LabelApp], text(v, "spec", "claimRef", "namespace")
+	switch {
+	case ns == "":
+		return app != s.ID
+	case ns != s.Namespace:
+		return true
 	}
-	return v.GetLabels()[LabelApp] != s.ID
+	return app != "" && app != s.ID && text(v, "status", "phase") != "Released"
 }
 
 func belongs(v *unstructured.Unstructured) string {

@@ -78,6 +78,10 @@ func pvc(name, volume, size string) string {
 }
 
 func TestGuard(t *testing.T) {
+	// What the stack calls db, with labels.
+	called := func(kind, labels string) string {
+		return `{"kind": "` + kind + `", "apiVersion": "v1", "metadata": {"name": "db", "namespace": "laconic-acme", "labels": {` + labels + `}}}`
+	}
 	selects := func(labels string) string {
 		return `{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "acme-1-deployment", "namespace": "laconic-acme"},
 			"spec": {"selector": {"matchLabels": {` + labels + `}}}}`
@@ -165,6 +169,23 @@ func TestGuard(t *testing.T) {
 		{
 			name: "a sibling's of the same id", live: []string{mine, pv("acme-1-data", "/mnt/data", "acme-1", "sibling/acme-1-data/u")}, want: data,
 			scope: func(s *Scope) { s.Rules = file.V1 }, conflicts: []string{"volume-shared"}, says: "namespace sibling",
+		},
+		{
+			name: "the same directory's under an earlier id", live: []string{mine, pv("acme-0-data", "/mnt/data", "acme-0", "laconic-acme/acme-0-data/u")}, want: data,
+			conflicts: []string{"volume-shared"}, says: "deployment acme-0 in namespace laconic-acme",
+		},
+		{
+			name: "what an earlier deployment left in the namespace", want: data,
+			live: []string{mine, strings.Replace(pv("acme-0-data", "/mnt/data", "acme-0", "laconic-acme/acme-0-data/u"), `"spec"`, `"status": {"phase": "Released"}, "spec"`, 1)},
+		},
+		{name: "a nameless one of this namespace", live: []string{mine, pv("x", "/mnt/data", "", "laconic-acme/x/u")}, want: data},
+		{name: "somebody's service", live: []string{mine, called("Service", `"owner": "alice"`)}, want: []string{called("Service", "")}, conflicts: []string{"object-taken"}, says: "Service db"},
+		{name: "another deployment's service", live: []string{mine, called("Service", `"app": "acme-0"`)}, want: []string{called("Service", "")}, conflicts: []string{"object-taken"}, says: "belongs to acme-0"},
+		{name: "somebody's secret", live: []string{mine, called("Secret", "")}, want: []string{called("Secret", "")}, conflicts: []string{"object-taken"}},
+		{name: "our own service", live: []string{mine, called("Service", `"app": "acme-1"`)}, want: []string{called("Service", "")}},
+		{
+			name: "one that the other tool wrote", want: []string{called("Secret", "")},
+			live: []string{mine, strings.Replace(called("Secret", ""), `"name"`, `"managedFields": [{"manager": "OpenAPI-Generator", "operation": "Update"}], "name"`, 1)},
 		},
 		{name: "our own, of a volume that was renamed", live: []string{mine, pv("acme-1-old", "/mnt/data", "acme-1", "laconic-acme/acme-1-old/u")}, want: data},
 		{name: "the same selector", live: []string{mine, selects(`"app": "acme-1"`)}, want: []string{selects(`"app": "acme-1"`)}},

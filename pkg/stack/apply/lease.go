@@ -201,6 +201,12 @@ func (l *Lease) renew(ctx context.Context) {
 	err := l.write(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return l.leases.Update(ctx, o, metav1.UpdateOptions{FieldManager: Manager})
 	})
+	if err != nil && kube.IsTransient(err) {
+		// A server says of a lease that goes with its namespace that it changed.
+		if o, look := get(ctx, l.c, l.ref); look == nil && o == nil {
+			return
+		}
+	}
 	switch {
 	case err == nil, ctx.Err() != nil:
 	case kube.IsAbsent(err): // gone with its namespace: nobody holds it

@@ -2,7 +2,10 @@ package apply
 
 import (
 	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -66,6 +69,9 @@ func line(do Action, w *want) string {
 	if do == Updated {
 		word = "Updated"
 	}
+	if server := registry(w.object); server != "" {
+		return word + " registry secret '" + w.ref.Name + "' for " + server
+	}
 	out := word + " " + w.ref.String()
 	if w.ref.Kind != "Deployment" {
 		return out
@@ -78,6 +84,25 @@ func line(do Action, w *want) string {
 		return out + " (rolling update)"
 	}
 	return out + " (recreate)"
+}
+
+// registry is whose credentials a Secret holds; "" for any other object. A
+// registry that is known under several addresses is named by its shortest.
+func registry(o *unstructured.Unstructured) string {
+	if text(o, "type") != "kubernetes.io/dockerconfigjson" {
+		return ""
+	}
+	raw, err := base64.StdEncoding.DecodeString(text(o, "data", ".dockerconfigjson"))
+	if err != nil {
+		return ""
+	}
+	var c struct {
+		Auths map[string]json.RawMessage `json:"auths"`
+	}
+	if json.Unmarshal(raw, &c) != nil || len(c.Auths) == 0 {
+		return ""
+	}
+	return slices.MinFunc(slices.Sorted(maps.Keys(c.Auths)), func(a, b string) int { return cmp.Compare(len(a), len(b)) })
 }
 
 // released says that a volume still names a claim that is gone.

@@ -15,7 +15,7 @@ func TestSetClusterID(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "deployment.yml")
-			if err := os.WriteFile(path, []byte(tt.was), 0o640); err != nil { //nolint:gosec // its mode is looked at
+			if err := os.WriteFile(path, []byte(tt.was), 0o640); err != nil {
 				t.Fatal(err)
 			}
 			if err := SetClusterID(dir, "laconic-b"); err != nil {

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"homelab/pkg/fault"
+	"homelab/pkg/stack/compose"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/hook"
 	"homelab/pkg/stack/render"
 )
 
@@ -32,9 +34,11 @@ type Options struct {
 	Update   bool
 	DryRun   bool
 	NoHooks  bool
-	Stack    string // what the caller takes the stack to be; "" what the spec says
-	Cluster  string // --cluster
-	ID       string // --deployment-id
+	Hooks    *hook.Runner // runs the stack's hooks; nil: they are refused
+	HookArgs []string     // of create hooks
+	Stack    string       // what the caller takes the stack to be; "" what the spec says
+	Cluster  string       // --cluster
+	ID       string       // --deployment-id
 	Rules    file.Rules
 	Version  string // for created-by
 	Verb     string // for the lock and the journal: "deploy create"
@@ -163,6 +167,7 @@ type maker struct {
 	dep   file.Deployment
 
 	machine render.Machine // through which the directory is seen as it will be
+	creates []string       // hooks that run once the directory is in its place
 }
 
 // read reads and judges all sources.
@@ -195,8 +200,6 @@ func (m *maker) read() error {
 	errs := []error{specErr}
 	if spec.Target == "" && specErr == nil && !o.Update {
 		errs = append(errs, &file.Problems{List: []file.Problem{{File: o.SpecFile, Key: "deploy-to", Message: "is missing"}}})
-	} else if specErr == nil {
-		errs = append(errs, file.Unsupported(spec, nil))
 	}
 	m.spec = spec
 	var hooks []string
@@ -205,13 +208,19 @@ func (m *maker) read() error {
 		m.out.Notices = append(m.out.Notices, notices...)
 		errs = append(errs, asProblem(err, o.SpecFile))
 		if err == nil {
-			errs = append(errs, file.Unsupported(nil, stack))
+			errs = append(errs, file.Unsupported(stack))
 			m.out.StackDir = stack.Dir
 			hooks = StackHooks(o.Env, stack)
 			in, err := load(o.Env, stack)
 			errs = append(errs, err)
 			if err == nil {
 				m.tree = gather(o.Env, spec, in, m.rules, hooks)
+				if !o.Update && !o.NoHooks {
+					m.creates = hook.For(hook.Create, hooks)
+				}
+				if len(m.creates) > 0 {
+					m.tree.missing = nil // the hooks may make them; it is judged after them
+				}
 				errs = append(errs, m.tree.problems(m.rules))
 				m.out.Notices = append(m.out.Notices, m.tree.notices...)
 			}
@@ -226,10 +235,17 @@ func (m *maker) read() error {
 	if err := file.Join(errs...); err != nil {
 		return err
 	}
-	if len(hooks) > 0 && !o.NoHooks {
-		return hooksRefused(hooks)
+	told, err := judgeHooks(o.Hooks, hooks, o.NoHooks)
+	if err != nil {
+		return err
 	}
-	m.out.Notices = append(m.out.Notices, hookNotice(hooks)...)
+	m.out.Notices = append(m.out.Notices, told...)
+	if len(o.HookArgs) > 0 && len(m.creates) == 0 {
+		m.out.Notices = append(m.out.Notices, file.Notice{
+			Code: "hook-arguments", Level: file.Ignored, File: o.SpecFile,
+			Message: "no hook takes the arguments: the stack has none of create, or they are not run",
+		})
+	}
 	if o.Update {
 		return nil
 	}
@@ -413,6 +429,9 @@ func (m *maker) create(ctx context.Context) (err error) {
 		return unwritable(m.o.Dir, err)
 	}
 	placed = true
+	if err := m.runCreate(ctx); err != nil {
+		return errors.Join(err, os.RemoveAll(m.dir))
+	}
 	return nil
 }
 
@@ -462,7 +481,15 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 	m.machine = render.Machine{
 		Home: m.o.Env.Home, WorkDir: m.o.Env.WorkDir, Files: overlay{dir: m.dir, stage: staged, gone: gone},
 	}
-	got, err := m.o.Render(dir, render.Options{Missing: render.MissingWarned, Machine: m.machine}, render.Facts{})
+	judge := m.o.Render
+	if dir.Spec.EffectiveTarget() == file.Compose {
+		judge = composed(staged)
+	}
+	missing := render.MissingWarned
+	if len(m.creates) > 0 {
+		missing = render.MissingLater
+	}
+	got, err := judge(dir, render.Options{Missing: missing, Machine: m.machine}, render.Facts{})
 	if err != nil {
 		return rendered(err)
 	}
@@ -486,6 +513,21 @@ func (m *maker) fill(stage string, gone map[string]bool) error {
 	}
 	m.tree.put(kindConfig, node{data: render.KindConfig(kind)}, file.Pos{})
 	return putNode(d, stage, kindConfig, m.tree.files[kindConfig])
+}
+
+// composed judges files that lie in a stage for compose, which needs no objects.
+func composed(stage string) func(*file.Directory, render.Options, render.Facts) (*render.Result, error) {
+	return func(d *file.Directory, o render.Options, _ render.Facts) (*render.Result, error) {
+		p, err := compose.Make(compose.Input{Directory: d, Machine: o.Machine, Stage: stage})
+		if err != nil {
+			return nil, err
+		}
+		out := &render.Result{Notices: p.Notices}
+		for _, v := range p.Volumes {
+			out.Volumes = append(out.Volumes, render.Volume{Name: v.Name, HostPath: v.Path})
+		}
+		return out, nil
+	}
 }
 
 const kindConfig = "kind-config.yml"
@@ -514,7 +556,7 @@ func putNode(d disk, dir, name string, n node) error {
 // dataDirs are the directories of relative volumes, absolute: on kind they are
 // mounted into the node and must be there.
 func (m *maker) dataDirs() []string {
-	if m.spec.Target != file.Kind {
+	if m.spec.Target == file.K8s {
 		return nil
 	}
 	var out []string

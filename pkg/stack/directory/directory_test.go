@@ -236,7 +236,6 @@ func TestCreateRefuses(t *testing.T) {
 		"no compose file":    {func(s *site) { _ = os.Remove(filepath.Join(s.dir, "root/compose/docker-compose-db.yml")) }, nil, `pod "db" has no compose file`},
 		"bad compose file":   {func(s *site) { s.write(map[string]string{"root/compose/docker-compose-db.yml": "a: ["}) }, nil, "docker-compose-db.yml:1: is not valid YAML"},
 		"no target":          {func(s *site) { s.edit("spec.yml", "deploy-to: k8s-kind\n", "") }, nil, "deploy-to is missing"},
-		"compose":            {func(s *site) { s.edit("spec.yml", "k8s-kind", "compose") }, nil, "compose is not supported yet"},
 		"no credentials":     {func(s *site) { _ = os.Remove(filepath.Join(s.dir, "creds.env")) }, nil, "credentials-files[0] names creds.env, which does not exist"},
 		"bad credentials":    {func(s *site) { s.write(map[string]string{"creds.env": "a b\n"}) }, nil, "is no environment file"},
 		"no CA":              {func(s *site) { s.edit("spec.yml", "credentials", "ca-certificates: [ca.pem]\ncredentials") }, nil, "ca-certificates[0] names ca.pem"},
@@ -698,7 +697,7 @@ func TestInit(t *testing.T) {
 			s.edit("root/compose/docker-compose-db.yml", `["5432"]`, `["5432/udp", "9000-9001", {target: 7, published: "70", host_ip: 10.0.0.1}]`)
 			o := s.initOptions()
 			c.change(&o)
-			out, err := WriteSpec(s.env, o)
+			out, err := WriteSpec(t.Context(), s.env, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -739,7 +738,7 @@ func TestInitRefuses(t *testing.T) {
 			o := s.initOptions()
 			o.Random = bytes.NewReader(make([]byte, 4000))
 			c.change(&o)
-			_, err := WriteSpec(s.env, o)
+			_, err := WriteSpec(t.Context(), s.env, o)
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("got %v", err)
 			}
@@ -753,24 +752,24 @@ func TestInitRefuses(t *testing.T) {
 func TestInitExists(t *testing.T) {
 	s := newSite(t)
 	o := s.initOptions()
-	if _, err := WriteSpec(s.env, o); err != nil {
+	if _, err := WriteSpec(t.Context(), s.env, o); err != nil {
 		t.Fatal(err)
 	}
-	_, err := WriteSpec(s.env, o)
+	_, err := WriteSpec(t.Context(), s.env, o)
 	exists, ok := errors.AsType[*ExistsError](err)
 	if !ok || len(exists.Customised) != 0 {
 		t.Fatalf("%v", err)
 	}
 	s.edit("new.yml", "./data/db-data", "/srv/db")
 	s.edit("new.yml", "network:", "namespace: shop\nnetwork:\n  acme-email: a@b")
-	_, err = WriteSpec(s.env, o)
+	_, err = WriteSpec(t.Context(), s.env, o)
 	exists, _ = errors.AsType[*ExistsError](err)
 	if exists == nil || !slices.Equal(exists.Customised, []string{"namespace", "network.acme-email", "volumes.db-data"}) {
 		t.Fatalf("%+v", exists)
 	}
 	was := s.read("new.yml")
 	o.Force = true
-	out, err := WriteSpec(s.env, o)
+	out, err := WriteSpec(t.Context(), s.env, o)
 	if err != nil || out.Backup != "new.yml.bak" || s.read("new.yml.bak") != was || strings.Contains(s.read("new.yml"), "namespace") {
 		t.Errorf("%+v, %v", out, err)
 	}

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"homelab/pkg/fault"
 	"homelab/pkg/stack/file"
+	"homelab/pkg/stack/hook"
 )
 
 // Recipe says how init maps the ports of services.
@@ -44,6 +46,7 @@ type InitOptions struct {
 	ConfigFile    string   // an environment file; "" none
 	Ports         Recipe   // "" is the default
 	NoHooks       bool
+	Hooks         *hook.Runner              // runs init hooks; nil: they are refused
 	Output        string                    // where the spec goes
 	Force         bool                      // replace it, keeping the old text beside it
 	Judge         func([]file.Notice) error // may refuse what would only be told; nil refuses nothing
@@ -73,9 +76,8 @@ func (e *ExistsError) Error() string {
 
 // WriteSpec writes a stack's first spec file. Errors are *fault.Error of kind
 // Usage, *file.Problems and *ExistsError.
-func WriteSpec(env file.Env, o InitOptions) (*Init, error) {
-	config, err := settings(env, o)
-	if err != nil {
+func WriteSpec(ctx context.Context, env file.Env, o InitOptions) (*Init, error) {
+	if _, err := settings(env, o, nil); err != nil {
 		return nil, err
 	}
 	if err := o.check(); err != nil {
@@ -90,13 +92,34 @@ func WriteSpec(env file.Env, o InitOptions) (*Init, error) {
 		return nil, err
 	}
 	hooks := StackHooks(env, stack)
-	if len(hooks) > 0 && !o.NoHooks {
-		return nil, hooksRefused(hooks)
+	skipped, err := judgeHooks(o.Hooks, hooks, o.NoHooks)
+	if err != nil {
+		return nil, err
 	}
-	out := &Init{File: o.Output, Stack: stack, Notices: append(notices, hookNotice(hooks)...)}
+	var wants *answer
+	if len(hooks) > 0 && !o.NoHooks {
+		if wants, err = o.ask(ctx, stack, hooks); err != nil {
+			return nil, err
+		}
+	}
+	config, err := settings(env, o, wants.settings())
+	if err != nil {
+		return nil, err
+	}
+	out := &Init{File: o.Output, Stack: stack, Notices: append(notices, skipped...)}
 	text, told, err := specText(o, config, l)
 	if err != nil {
 		return nil, err
+	}
+	if text, err = wants.merge(text); err != nil {
+		return nil, err
+	}
+	if wants != nil {
+		set := keysOf(child(wants.root, "volumes"))
+		told = slices.DeleteFunc(told, func(n file.Notice) bool {
+			name, ok := strings.CutPrefix(n.Key, "volumes.")
+			return ok && slices.Contains(set, name)
+		})
 	}
 	out.Text, out.Notices = text, append(out.Notices, told...)
 	if out.Spec, notices, err = file.ParseSpec(o.Output, text); err != nil {
@@ -159,9 +182,8 @@ type pairText struct{ name, value string }
 
 // settings returns the config section: the file's in its order, replaced and
 // followed by the flag's.
-func settings(env file.Env, o InitOptions) ([]pairText, error) {
+func settings(env file.Env, o InitOptions, out []pairText) ([]pairText, error) {
 	const help = "homelab deploy init --help"
-	var out []pairText
 	set := func(name, value string) {
 		for i := range out {
 			if out[i].name == name {
@@ -452,7 +474,7 @@ func leaves(data []byte) []leaf {
 			return
 		}
 		value := ""
-		if n = resolve(n); n != nil && !(n.Kind == yaml.MappingNode && len(n.Content) == 0) {
+		if n = resolve(n); n != nil && (n.Kind != yaml.MappingNode || len(n.Content) > 0) {
 			var v any
 			if n.Decode(&v) == nil && v != nil {
 				value = fmt.Sprintf("%T %v", v, v)

@@ -25,6 +25,7 @@ type Entry struct {
 	Hashes    map[string]string `json:"hashes,omitempty"`    // those to be recorded when they are
 	Commits   map[string]string `json:"commits,omitempty"`   // "spec", "stack"
 	Plan      []string          `json:"plan,omitempty"`      // what is applied
+	Hook      string            `json:"hook,omitempty"`      // the hook that runs
 	Cluster   string            `json:"cluster,omitempty"`   // the kind cluster that is being made
 	Deletions []string          `json:"deletions,omitempty"` // what is being deleted
 	Swap      json.RawMessage   `json:"swap,omitempty"`      // Ingress backends and replicas to bring back

@@ -53,7 +53,7 @@ func Lock(ctx context.Context, dir, verb string, waiting func(Holder)) (*Held, e
 		return nil, fault.Usagef("", "%s cannot be locked", dir).Because(reason(err)).From(err)
 	}
 	for told := false; ; told = true {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a descriptor is small
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			break
 		}

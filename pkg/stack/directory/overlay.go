@@ -68,7 +68,7 @@ func (o overlay) ReadDir(path string) ([]fs.DirEntry, error) {
 }
 
 func (o overlay) EvalSymlinks(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(o.at(path))
+	actual, err := filepath.EvalSymlinks(o.at(path))
 	if err != nil {
 		return "", err
 	}
@@ -76,8 +76,8 @@ func (o overlay) EvalSymlinks(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if rel, err := filepath.Rel(stage, real); err == nil && filepath.IsLocal(rel) {
+	if rel, err := filepath.Rel(stage, actual); err == nil && filepath.IsLocal(rel) {
 		return filepath.Join(o.dir, rel), nil
 	}
-	return real, nil
+	return actual, nil
 }

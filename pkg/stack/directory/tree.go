@@ -120,7 +120,7 @@ func (t *tree) access() {
 		if err != nil {
 			t.named("kube-config", "kube-config", t.spec.KubeConfig, err)
 		} else {
-			t.put("kubeconfig.yml", node{data: data, secret: true}, file.Pos{})
+			t.put("kubeconfig.yml", node{data: kubeconfig(t.env.Path(t.spec.KubeConfig), data), secret: true}, file.Pos{})
 		}
 	}
 	for i, p := range t.spec.CAs {
@@ -242,8 +242,8 @@ func (t *tree) copyTree(from, place, root string, pos file.Pos, depth int) {
 		bad("%s is nested too deep, or links to itself", from)
 		return
 	}
-	if real, err := filepath.EvalSymlinks(from); err == nil && !within(root, real) {
-		bad("%s is a link out of the stack, to %s: what a stack mounts must ship with it", from, real)
+	if actual, err := filepath.EvalSymlinks(from); err == nil && !within(root, actual) {
+		bad("%s is a link out of the stack, to %s: what a stack mounts must ship with it", from, actual)
 		return
 	}
 	st, err := os.Stat(from)
@@ -280,13 +280,13 @@ func (t *tree) copyFile(from, place string, st fs.FileInfo, pos file.Pos) {
 	t.put(place, node{data: data, mode: st.Mode().Perm() | 0o600}, pos)
 }
 
-// within says whether real, a path without links, lies in root.
-func within(root, real string) bool {
+// within says whether actual, a path without links, lies in root.
+func within(root, actual string) bool {
 	r, err := filepath.EvalSymlinks(root)
 	if err != nil {
 		return false
 	}
-	rel, err := filepath.Rel(r, real)
+	rel, err := filepath.Rel(r, actual)
 	return err == nil && filepath.IsLocal(rel)
 }
 

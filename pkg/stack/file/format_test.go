@@ -13,14 +13,14 @@ func TestFind(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, map[string]string{
-		"work/here/stack.yml": "", "a/stacks/shop/stack.yml": "", "b/stacks/shop/stack.yml": "", "b/stacks/only/stack.yml": "",
-		"base/" + dataDir + "/stacks/late/stack.yml": "", "a/stacks/hollow/x": "", "home/mine/stack.yml": "", "work/shop/readme": "",
+		"cwd/here/stack.yml": "", "a/stacks/shop/stack.yml": "", "b/stacks/shop/stack.yml": "", "b/stacks/only/stack.yml": "",
+		"base/" + dataDir + "/stacks/late/stack.yml": "", "a/stacks/hollow/x": "", "home/mine/stack.yml": "", "cwd/shop/readme": "",
 	})
-	env := Env{Home: filepath.Join(dir, "home"), WorkDir: filepath.Join(dir, "work"), RepoBase: filepath.Join(dir, "base"), Roots: []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}}
+	env := Env{Home: filepath.Join(dir, "home"), WorkDir: filepath.Join(dir, "cwd"), RepoBase: filepath.Join(dir, "base"), Roots: []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}}
 	for ref, want := range map[string]string{
-		"here": "work/here|", "./here": "work/here|", "~/mine": "home/mine|", dir + "/work/here": "work/here|",
+		"here": "cwd/here|", "./here": "cwd/here|", "~/mine": "home/mine|", dir + "/cwd/here": "cwd/here|",
 		"shop": "a/stacks/shop|a", "only": "b/stacks/only|b", "late": "base/" + dataDir + "/stacks/late|base/" + dataDir,
-		"../a/stacks/shop": "a/stacks/shop|a", "hollow": "!a/stacks/hollow", "none": "!base/" + dataDir + "/stacks/none", "../none": "!work",
+		"../a/stacks/shop": "a/stacks/shop|a", "hollow": "!a/stacks/hollow", "none": "!base/" + dataDir + "/stacks/none", "../none": "!cwd",
 	} {
 		got, root, err := env.Find(ref)
 		if place, bad := strings.CutPrefix(want, "!"); bad {
@@ -207,7 +207,6 @@ func TestLoadRefuses(t *testing.T) {
 		"no stack":      {"stack.yml", "", "stack.yml: does not exist"},
 		"bad env":       {"config.env", "A='\n", "is no environment file"},
 		"bad state":     {".homelab/state.json", "[", "is no state"},
-		"compose":       {"spec.yml", "stack: shop\n", "deploy-to compose is not supported yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -61,7 +61,7 @@ func LoadAs(dir, shown string, env Env) (*Directory, []Notice, error) {
 	})
 	if d.Spec != nil && d.Stack != nil {
 		d.locate(env)
-		l.errs = append(l.errs, Unsupported(d.Spec, d.Stack))
+		l.errs = append(l.errs, Unsupported(d.Stack))
 		l.compose(d)
 		data, err := readFile(filepath.Join(abs, envFile))
 		if err == nil {

@@ -41,7 +41,7 @@ func (p Problem) String() string {
 
 // Problems is everything that is wrong with a set of files, in their order.
 // It is never empty.
-type Problems struct{ List []Problem }
+type Problems struct{ List []Problem } //nolint:errname // a list, and an error in form only
 
 const maxTold = 8 // put into one sentence; the JSON result has them all
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -116,10 +117,10 @@ func (s *Spec) config(r *reader, v value) {
 }
 
 func scalarKind(n *yaml.Node) ScalarKind {
-	switch {
-	case n.Tag == "!!bool":
+	switch n.Tag {
+	case "!!bool":
 		return Bool
-	case n.Tag == "!!int", n.Tag == "!!float":
+	case "!!int", "!!float":
 		return Number
 	}
 	return String
@@ -444,10 +445,8 @@ func hasKey(n *yaml.Node, names ...string) bool {
 		return false
 	}
 	for i := 0; i < len(n.Content); i += 2 {
-		for _, name := range names {
-			if n.Content[i].Value == name {
-				return true
-			}
+		if slices.Contains(names, n.Content[i].Value) {
+			return true
 		}
 	}
 	return false

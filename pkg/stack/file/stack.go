@@ -2,6 +2,7 @@ package file
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -79,11 +80,9 @@ func (s *Stack) fresh(r *reader, v value, name string, others []string) bool {
 		r.fail(v, "must be letters, digits, _ . and -, not %s", quoted(name))
 		return false
 	}
-	for _, o := range others {
-		if o == name {
-			r.fail(v, "names %s a second time", name)
-			return false
-		}
+	if slices.Contains(others, name) {
+		r.fail(v, "names %s a second time", name)
+		return false
 	}
 	return true
 }
@@ -116,17 +115,6 @@ func (s *Stack) demand(asked bool, r *reader, v value) {
 	}
 }
 
-// Unsupported returns what spec and stack ask for that does not exist yet. It
-// is refused, not skipped: either may be nil.
-func Unsupported(spec *Spec, stack *Stack) error {
-	var list []Problem
-	if spec != nil && spec.EffectiveTarget() == Compose {
-		list = append(list, Problem{
-			File: spec.File, Line: spec.Line("deploy-to"), Key: "deploy-to", Message: "compose is not supported yet; k8s and k8s-kind are",
-		})
-	}
-	if stack != nil {
-		list = append(list, stack.unsupported...)
-	}
-	return problems(list)
-}
+// Unsupported returns what a stack asks for that does not exist yet. It is
+// refused, not skipped.
+func Unsupported(stack *Stack) error { return problems(stack.unsupported) }

@@ -196,12 +196,12 @@ func (e *Engine) load(ctx context.Context, n nodes.Node, ref string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() //nolint:errcheck // a leftover in the temporary directory
+	defer func() { _ = os.RemoveAll(dir) }()
 	archive := filepath.Join(dir, "image.tar")
 	if _, err := e.docker(ctx, loadTimeout, "save", "-o", archive, ref); err != nil {
 		return err
 	}
-	f, err := os.Open(archive)
+	f, err := os.Open(archive) //nolint:gosec // made above
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/compose-spec/compose-go/v2/format"
 	"github.com/compose-spec/compose-go/v2/interpolation"
@@ -37,18 +41,8 @@ func load(d *file.Directory, onDisk func(string) string) ([]pod, *collector) {
 	c := &collector{}
 	l := newLoader(c, d.Env, d.Deployment.Rules)
 	l.onDisk = onDisk
-	var all []pod
-	for _, s := range d.Pods {
-		if p, ok := l.file(s, false); ok {
-			all = append(all, p)
-		}
-	}
-	for _, s := range d.Jobs {
-		if p, ok := l.file(s, true); ok {
-			all = append(all, p)
-		}
-	}
-	return all, c
+	l.hidden = hidden(d)
+	return l.files(d.Pods, d.Jobs), c
 }
 
 // loader reads compose files with the variables of one deployment.
@@ -60,6 +54,63 @@ type composeLoader struct {
 	bases map[string]*yaml.Node // files that services extend, by path
 
 	onDisk func(string) string // where a path of the directory lies; nil: there
+	plain  *regexp.Regexp      // a variable, without what may stand for it
+	named  *regexp.Regexp      // a variable, with it
+	hidden map[string]string   // variables that only Secrets hold, and which Secret
+}
+
+// files loads pod and job files, several at a time: most of a render's time is
+// spent here. What is returned and told is in the order of the files all the
+// same.
+func (l *composeLoader) files(pods, jobs []file.Source) []pod {
+	type outcome struct {
+		pod   pod
+		ok    bool
+		told  collector
+		panic string
+	}
+	all := make([]outcome, len(pods)+len(jobs))
+	one := func(i int) {
+		o, own := &all[i], *l
+		defer func() {
+			if r := recover(); r != nil {
+				o.panic = fmt.Sprintf("%v\n%s", r, debug.Stack())
+			}
+		}()
+		own.c, own.bases = &o.told, map[string]*yaml.Node{}
+		if i < len(pods) {
+			o.pod, o.ok = own.file(pods[i], false)
+		} else {
+			o.pod, o.ok = own.file(jobs[i-len(pods)], true)
+		}
+	}
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(all)) {
+		wait.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				one(int(i))
+			}
+		})
+	}
+	wait.Wait()
+	var out []pod
+	for i := range all {
+		o := &all[i]
+		if o.panic != "" {
+			panic(o.panic) // the caller's goroutine is where it is told as a bug
+		}
+		for _, n := range o.told.notices {
+			l.c.notice(n)
+		}
+		for _, p := range o.told.problems {
+			l.c.problem(p)
+		}
+		if o.ok {
+			out = append(out, o.pod)
+		}
+	}
+	return out
 }
 
 // place returns where a path lies.
@@ -75,7 +126,10 @@ func newLoader(c *collector, env []file.EnvVar, rules file.Rules) *composeLoader
 	for _, v := range env {
 		m[v.Name] = v.Value
 	}
-	return &composeLoader{c: c, env: m, rules: rules, bases: map[string]*yaml.Node{}}
+	return &composeLoader{
+		c: c, env: m, rules: rules, bases: map[string]*yaml.Node{}, named: namedVariable(),
+		plain: regexp.MustCompile(`\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`),
+	}
 }
 
 // file loads one compose file.
@@ -107,6 +161,7 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 			l.words(node)
 		}
 		asWritten(node)
+		l.hide(node)
 		if l.look {
 			without(node, "ports")
 		}
@@ -156,7 +211,6 @@ func (l *composeLoader) file(src file.Source, job bool) (pod, bool) {
 
 // unset tells which variables nobody has set: each of them is empty.
 func (l *composeLoader) unset(path string, services *yaml.Node) {
-	plain := regexp.MustCompile(`\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`)
 	var walk func(service string, n *yaml.Node)
 	walk = func(service string, n *yaml.Node) {
 		for _, c := range n.Content {
@@ -165,7 +219,7 @@ func (l *composeLoader) unset(path string, services *yaml.Node) {
 		if n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "$") {
 			return
 		}
-		for _, m := range plain.FindAllStringSubmatch(n.Value, -1) {
+		for _, m := range l.plain.FindAllStringSubmatch(n.Value, -1) {
 			name := m[1] + m[2]
 			if _, ok := l.env[name]; ok || name == "" {
 				continue
@@ -235,7 +289,7 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 		o.SkipResolveLabels = true
 		o.ResolvePaths = false // names of binds are made of what is written
 		o.Profiles = []string{"*"}
-		casts := maps.Clone(o.Interpolate.TypeCastMapping) // the library shares one among all its loads
+		casts := possible(o.Interpolate.TypeCastMapping, root)
 		quiet(casts)
 		o.Interpolate = &interpolation.Options{
 			Substitute:      l.substitute,
@@ -247,6 +301,33 @@ func (l *composeLoader) load(src file.Source, root *yaml.Node) (p *compose.Proje
 		err = errors.New(strings.ReplaceAll(err.Error(), dir, filepath.Dir(src.Path)))
 	}
 	return p, err
+}
+
+// possible returns those casts whose path can occur in a file: the library
+// compares each of them with the path of each value. It is a map of its own,
+// as the library shares one among all its loads.
+func possible(casts map[tree.Path]interpolation.Cast, root *yaml.Node) map[tree.Path]interpolation.Cast {
+	keys := map[string]bool{tree.PathMatchAll: true, tree.PathMatchList: true}
+	other := false // another file may be read into this one
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		for i, c := range n.Content {
+			if n.Kind == yaml.MappingNode && i%2 == 0 {
+				keys[c.Value] = true
+				other = other || c.Value == "extends"
+				continue
+			}
+			walk(c)
+		}
+	}
+	walk(root)
+	out := maps.Clone(casts)
+	if !other {
+		maps.DeleteFunc(out, func(path tree.Path, _ interpolation.Cast) bool {
+			return slices.ContainsFunc(path.Parts(), func(part string) bool { return !keys[part] })
+		})
+	}
+	return out
 }
 
 // quiet makes casts to a boolean take yes and no, in quotes, without a line in
@@ -426,7 +507,7 @@ func (l *composeLoader) chain(path string, root *yaml.Node, name string, seen []
 		path = from
 		if _, ok := l.bases[path]; !ok {
 			l.bases[path] = nil
-			if raw, err := os.ReadFile(l.place(filepath.Clean(path))); err == nil { //nolint:gosec // G304: the file's meaning; compose has read it
+			if raw, err := os.ReadFile(l.place(filepath.Clean(path))); err == nil {
 				if other, err := parse(raw); err == nil {
 					l.bases[path] = other
 				}

@@ -110,7 +110,7 @@ func (r *renderer) health(p *pod, s *service, c *corev1.Container) {
 		ProbeHandler: action, PeriodSeconds: seconds(h.Interval, 30), TimeoutSeconds: seconds(h.Timeout, 30), FailureThreshold: 3,
 	}
 	if h.Retries != nil {
-		probe.FailureThreshold = int32(min(max(*h.Retries, 1), 1000)) //nolint:gosec // G115: bounded
+		probe.FailureThreshold = int32(min(max(*h.Retries, 1), 1000))
 	}
 	c.ReadinessProbe = probe
 	if h.StartPeriod == nil || *h.StartPeriod <= 0 {
@@ -236,7 +236,7 @@ func (r *renderer) resources(p *pod, s *service) corev1.ResourceRequirements {
 			r.refuse(p, s, key+"."+one.key, "%v", err)
 		case text != "":
 			if *one.to == nil {
-				*one.to = corev1.ResourceList{}
+				*one.to = corev1.ResourceList{} //nolint:exhaustive // filled in below
 			}
 			(*one.to)[one.kind] = resource.MustParse(text)
 			if one.kind == corev1.ResourceMemory {

@@ -24,7 +24,7 @@ func CredentialsSecret(id string) string { return id + "-credentials" }
 // variable is one variable of a container.
 type variable struct {
 	name, value string
-	credential  bool
+	secret, key string // where the value is instead; "" nowhere
 }
 
 // environment returns the variables of a container: env_file below
@@ -52,25 +52,27 @@ func (r *renderer) environment(p *pod, s *service) []corev1.EnvVar {
 	}
 	for _, e := range r.d.Env {
 		if e.Value != "" {
-			set(variable{name: e.Name, value: e.Value, credential: e.Credential && r.v2()})
+			v := variable{name: e.Name, value: e.Value}
+			if e.Credential && r.v2() {
+				v = variable{name: e.Name, secret: CredentialsSecret(r.id()), key: e.Name}
+			}
+			set(v)
 		}
 	}
 	if !r.v2() {
 		r.strangers(p, s, vars)
 		r.siblings(p, s, vars)
 	}
+	vars = r.resolved(vars)
 	out := make([]corev1.EnvVar, 0, len(vars))
 	for _, v := range vars {
 		if bad := validation.IsRelaxedEnvVarName(v.name); len(bad) > 0 {
 			r.refuse(p, s, "environment", "%q cannot be the name of a variable", v.name)
 			continue
 		}
-		one := corev1.EnvVar{Name: v.name, Value: r.literal(v.value)}
-		if v.credential {
-			one.Value = ""
-			one.ValueFrom = &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-				LocalObjectReference: corev1.LocalObjectReference{Name: CredentialsSecret(r.id())}, Key: v.name,
-			}}
+		one := corev1.EnvVar{Name: v.name, Value: refer(r.literal(v.value))}
+		if v.secret != "" {
+			one = corev1.EnvVar{Name: v.name, ValueFrom: inSecret(v.secret, v.key)}
 		}
 		out = append(out, one)
 	}
@@ -97,6 +99,9 @@ func (r *renderer) envFiles(p *pod, s *service) []variable {
 		env := map[string]string{}
 		for _, e := range r.d.Env {
 			env[e.Name] = e.Value
+		}
+		for name := range hidden(r.d) {
+			env[name] = markOpen + name + markClose
 		}
 		lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 		if err := dotenv.ParseWithFormat(bytes.NewReader(raw), f.Path, values, lookup, f.Format); err != nil {
@@ -158,6 +163,9 @@ func (r *renderer) strangers(p *pod, s *service, vars []variable) {
 			if p.service(other.name) != nil {
 				continue // its own is meant
 			}
+			if !slices.ContainsFunc(vars, func(v variable) bool { return strings.Contains(v.value, other.name) }) {
+				continue
+			}
 			host := regexp.MustCompile(`(?:^|//|@|,)` + regexp.QuoteMeta(other.name) + `(?::[0-9]+)?(?:$|[/,?])`)
 			for _, v := range vars {
 				if host.MatchString(v.value) {
@@ -204,7 +212,7 @@ func wordByte(c byte) bool {
 // literal writes a text so that a container sees it as it is: the API replaces
 // $(NAME) and $$ in variables and arguments. V1 left them alone.
 func (r *renderer) literal(s string) string {
-	if r.v2() && (strings.Contains(s, "$(") || strings.Contains(s, "$$")) {
+	if r.v2() && (strings.Contains(s, "$(") || strings.Contains(s, "$$") || strings.Contains(s, markOpen)) {
 		return strings.ReplaceAll(s, "$", "$$")
 	}
 	return s
@@ -216,7 +224,7 @@ func (r *renderer) literals(list []string) []string {
 	}
 	out := make([]string, len(list))
 	for i, s := range list {
-		out[i] = r.literal(s)
+		out[i] = refer(r.literal(s))
 	}
 	return out
 }

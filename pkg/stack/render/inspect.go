@@ -66,19 +66,13 @@ func Inspect(pods, jobs []file.Source, env []file.EnvVar) (Summary, []Problem) {
 	l := newLoader(c, env, file.V2)
 	l.look = true
 	var out Summary
-	for i, list := range [][]file.Source{pods, jobs} {
-		for _, src := range list {
-			p, ok := l.file(src, i == 1)
-			if !ok {
-				continue
-			}
-			for _, v := range p.volumes {
-				o := out.volume(v, src.Path, p.lines["volumes."+v])
-				o.Declared = true
-			}
-			for i := range p.services {
-				out.service(&p, &p.services[i])
-			}
+	for _, p := range l.files(pods, jobs) {
+		for _, v := range p.volumes {
+			o := out.volume(v, p.src.Path, p.lines["volumes."+v])
+			o.Declared = true
+		}
+		for i := range p.services {
+			out.service(&p, &p.services[i])
 		}
 	}
 	return out, c.problems

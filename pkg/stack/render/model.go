@@ -1,11 +1,10 @@
 package render
 
 import (
+	compose "github.com/compose-spec/compose-go/v2/types"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"homelab/pkg/stack/file"
-
-	compose "github.com/compose-spec/compose-go/v2/types"
 )
 
 // Options are what a command line adds to the files.
@@ -15,6 +14,7 @@ type Options struct {
 	Machine Machine // the files that ship with the stack are read from here
 	Stage   string  // where the files of the directory lie while it is being made; "" in its place
 	Missing Missing // what a bind source that does not exist means
+	Memory  *Memory // of the renders before; nil: none
 }
 
 // Missing says what a bind source that does not exist means.

@@ -8,11 +8,11 @@ func dns(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
 // Name returns ID-PART-PART: the name of an object of a deployment.
 func (r *renderer) name(parts ...string) string {
-	n := r.id()
+	all := []string{r.id()}
 	for _, p := range parts {
-		n += "-" + dns(p)
+		all = append(all, dns(p))
 	}
-	return n
+	return strings.Join(all, "-")
 }
 
 // podName returns the name of an object that each pod has one of: ID-KIND, or

@@ -29,21 +29,20 @@ func (p *Problems) Fault(what, next string) *fault.Error {
 
 // String returns the problem on one line: place, service, key, what is wrong.
 func (p Problem) String() string {
-	var b strings.Builder
-	if b.WriteString(p.File); p.Line > 0 {
-		fmt.Fprintf(&b, ":%d", p.Line)
+	var parts []string
+	switch {
+	case p.Line > 0:
+		parts = append(parts, fmt.Sprintf("%s:%d", p.File, p.Line))
+	case p.File != "":
+		parts = append(parts, p.File)
 	}
 	if p.Service != "" {
-		fmt.Fprintf(&b, ": service %s", p.Service)
+		parts = append(parts, "service "+p.Service)
 	}
 	if p.Key != "" {
-		fmt.Fprintf(&b, ": %s", p.Key)
+		parts = append(parts, p.Key)
 	}
-	if b.Len() > 0 {
-		b.WriteString(": ")
-	}
-	b.WriteString(p.Message)
-	return b.String()
+	return strings.Join(append(parts, p.Message), ": ")
 }
 
 func (c *collector) notice(n file.Notice) {

@@ -32,7 +32,7 @@ func (r *renderer) id() string { return r.d.Deployment.ID }
 // them at once.
 func Render(d *file.Directory, o Options, f Facts) (*Result, error) {
 	r := &renderer{d: d, o: o, f: f, result: &Result{}}
-	loaded, c := load(d, r.onDisk)
+	loaded, c := o.Memory.load(d, o.Stage, r.onDisk)
 	r.c = c
 	for _, p := range loaded {
 		if p.job {

@@ -3,7 +3,6 @@ package render
 import (
 	"fmt"
 	"math/big"
-	"regexp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -74,7 +73,7 @@ func cpus(q file.Quantity) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	if !regexp.MustCompile(`^([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,12}m)$`).MatchString(text) {
+	if !isCPUs(text) {
 		return "", fmt.Errorf("%q is no number of processors", text)
 	}
 	v, err := resource.ParseQuantity(strings.TrimSuffix(text, "."))
@@ -85,4 +84,20 @@ func cpus(q file.Quantity) (string, error) {
 		return "", nil
 	}
 	return v.String(), nil
+}
+
+// isCPUs reports whether text is a number of processors or of thousandths of
+// one ("m"), short enough to be exact.
+func isCPUs(text string) bool {
+	digits := func(s string, least, most int) bool {
+		return len(s) >= least && len(s) <= most && strings.Trim(s, "0123456789") == ""
+	}
+	if n, ok := strings.CutSuffix(text, "m"); ok {
+		return digits(n, 1, 12)
+	}
+	whole, part, dot := strings.Cut(text, ".")
+	if whole == "" {
+		return dot && digits(part, 1, 9)
+	}
+	return digits(whole, 1, 9) && digits(part, 0, 9)
 }

@@ -267,6 +267,9 @@ func (r *renderer) place(v file.Volume) (placed, bool) {
 			r.tellSpec(file.Warning, "volume-path-missing", key, v.Pos, "%s does not exist on this machine: it will be made empty, and belong to root", p.host)
 		}
 	}
+	if !r.apart(v, p.host) {
+		return p, false
+	}
 	p.resolved = r.o.Machine.real(p.host)
 	p.node, p.mount = filepath.Join(nodeRoot, v.Name), true
 	if r.root != "" {

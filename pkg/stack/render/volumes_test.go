@@ -39,7 +39,7 @@ func TestWhereVolumesAre(t *testing.T) {
 		"kind, root by a link":      {target: file.Kind, root: "TOP/rootlink", path: "ROOT/x", host: "ROOT/x", node: "/mnt/x", told: []string{"volume-path-missing warning"}},
 		"kind, out by a link":       {target: file.Kind, root: "ROOT", path: "ROOT/out/x", host: "ROOT/out/x", node: "/mnt/data", mounts: []string{"ROOT/out/x /mnt/data"}, told: []string{"volume-path-missing warning"}},
 		"kind, the root itself":     {target: file.Kind, root: "ROOT", path: "ROOT", host: "ROOT", node: "/mnt", told: []string{"volume-holds-root warning"}},
-		"kind, above the root":      {target: file.Kind, root: "ROOT", path: "TOP", host: "TOP", node: "/mnt/data", mounts: []string{"TOP /mnt/data"}, told: []string{"volume-holds-root warning"}},
+		"kind, above the root":      {target: file.Kind, root: "ROOT", path: "TOP", host: "TOP", node: "/mnt/data", mounts: []string{"TOP /mnt/data"}, told: []string{"volume-holds-root warning", "volume-in-directory warning"}},
 		"k8s, none":                 {target: file.K8s, dynamic: true},
 		"k8s, absolute":             {target: file.K8s, path: "/srv/nowhere/x/", host: "/srv/nowhere/x", node: "/srv/nowhere/x"},
 		"k8s, a root means nothing": {target: file.K8s, root: "/srv", path: "/srv/x", host: "/srv/x", node: "/srv/x"},

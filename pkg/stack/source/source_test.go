@@ -79,7 +79,7 @@ func TestPull(t *testing.T) {
 		}, notice: "checkout-detached"},
 		{name: "no upstream", do: func(_ *testing.T, _, c *gittest.Repo) { c.Git("checkout", "--quiet", "-b", "own") }, newest: true, notice: "checkout-without-upstream"},
 		{name: "the branch is gone", do: func(_ *testing.T, r, _ *gittest.Repo) { r.Git("branch", "-m", "trunk") }, kind: fault.Conflict, says: "has no branch main"},
-		{name: "the remote is gone", do: func(t *testing.T, _, c *gittest.Repo) {
+		{name: "the remote is gone", do: func(_ *testing.T, _, c *gittest.Repo) {
 			c.Git("remote", "set-url", "origin", "https://127.0.0.1:1/x.git")
 		}, kind: fault.Unreachable, says: "cannot be reached"},
 		{name: "refused", do: func(_ *testing.T, _, c *gittest.Repo) {
