@@ -18,6 +18,7 @@ type Report struct {
 	Candidate    *Offer        `json:"candidate"`
 	Running      *Named        `json:"running"`
 	Previous     *Named        `json:"previous"`
+	Verified     *Proofs       `json:"verified"` // of what was activated; null: nothing was
 	Health       Health        `json:"health"`
 	Probes       []ProbeResult `json:"probes"`
 	Rollback     *Rollback     `json:"rollback"`
@@ -37,6 +38,13 @@ type Offer struct {
 	URL    string `json:"url,omitempty"`
 }
 
+// Proofs are what a version was proved by before it was activated.
+type Proofs struct {
+	Hash       bool    `json:"hash"`
+	Signature  *string `json:"signature"`  // the key's id; null: none is asked for
+	Reproduced *int    `json:"reproduced"` // independent builds; null: none are asked for
+}
+
 // Named is a version as results show it.
 type Named struct {
 	ID ID `json:"id"`
@@ -50,6 +58,9 @@ func Show(o Outcome, c Config, m Memory, from, to string) Report {
 		Probes: o.Probes, Rollback: o.Rollback, Warnings: o.Warnings, Quarantined: []ID{},
 		Candidate: offerOf(o.Candidate), Running: named(o.Running), Previous: named(o.Previous),
 		Expected: orNull(o.Expected), SupersededBy: orNull(o.SupersededBy), Owner: orNull(o.Owner),
+	}
+	if o.Attempt > 0 {
+		r.Verified = &Proofs{Hash: true} // nothing else reaches an activation
 	}
 	if r.Probes == nil {
 		r.Probes = []ProbeResult{}

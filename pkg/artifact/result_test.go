@@ -22,7 +22,7 @@ func TestShow(t *testing.T) {
 	a, b := string(id("a")), string(id("b"))
 	want := `{"watch":"www","run":"r1","from":"https://x/y","to":"file:/z","state":"rolled_back","expected":"` + b + `",` +
 		`"candidate":{"id":"` + b + `","order":2,"size":10,"uuid":"00000000-0000-0000-0000-000000000062"},` +
-		`"running":{"id":"` + a + `"},"previous":null,"health":"healthy",` +
+		`"running":{"id":"` + a + `"},"previous":null,"verified":{"hash":true,"signature":null,"reproduced":null},"health":"healthy",` +
 		`"probes":[{"probe":"http:x","ok":true,"attempts":3,"detail":"200"}],` +
 		`"rollback":{"done":true,"to":"` + a + `","reason":"the probes did not pass three times in a row within 2m0s: http:x 200"},` +
 		`"quarantined":["` + b + `"],"superseded_by":null,"owner":null,"warnings":[]}`
