@@ -278,7 +278,8 @@ func (k *core) schedule(limit time.Duration) {
 func (k *core) hint() {
 	s := &k.s
 	if !k.mayLook() {
-		s.again = true
+		// One that is due already begins after this hint, and answers it.
+		s.again = s.again || s.look.op != 0 || !k.due(s.nextLook)
 		if s.ObservedAt.IsZero() && k.m().Attempt == nil {
 			s.nextObserve = k.now
 		}
