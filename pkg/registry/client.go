@@ -244,7 +244,7 @@ func (c *Client) recall(h v1.Hash) []byte {
 func (c *Client) remember(h v1.Hash, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.size += len(b); c.size > maxKept {
+	if c.size += len(b) - len(c.known[h]); c.size > maxKept {
 		clear(c.known)
 		c.size = len(b)
 	}
@@ -285,7 +285,19 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = res.Body.Close()
 		return nil, &LimitedError{Host: r.URL.Host, After: after(res)} // the library keeps no headers
 	}
+	if strings.Contains(r.URL.Path, "/manifests/") {
+		// What is cut off here has another digest, or is no JSON.
+		res.Body = limitedBody{io.LimitReader(res.Body, maxManifest), res.Body}
+	}
 	return res, nil
+}
+
+// maxManifest is more than registries take.
+const maxManifest = 8 << 20
+
+type limitedBody struct {
+	io.Reader
+	io.Closer
 }
 
 // after is how long a registry that counts requests wants silence; 0: it does

@@ -31,14 +31,6 @@ type following struct {
 	refused  int  // the status last believed; 0: the last answer was none
 }
 
-type unconfirmedKey struct{}
-
-// Unconfirmed lets questions under ctx report a 404 as answered once: for
-// callers to whom it means "not yet".
-func Unconfirmed(ctx context.Context) context.Context {
-	return context.WithValue(ctx, unconfirmedKey{}, true)
-}
-
 // CheckTag says what is wrong with HOST/REPOSITORY:TAG, all three of them
 // required, as an *InvalidError; nothing is asked.
 func CheckTag(ref string) error {
@@ -101,13 +93,9 @@ func (c *Client) Tag(ctx context.Context, ref string) (string, error) {
 			count, last, first = 0, refused.Code, time.Now()
 		}
 		count++
-		once, _ := ctx.Value(unconfirmedKey{}).(bool)
-		once = once && refused.Absent()
-		if once || refused.Code == was.refused || count >= times && time.Since(first) >= over {
-			if !once {
-				was.refused = refused.Code
-				c.note(tag, was)
-			}
+		if refused.Code == was.refused || count >= times && time.Since(first) >= over {
+			was.refused = refused.Code
+			c.note(tag, was)
 			return "", err
 		}
 		if !refused.Absent() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,8 @@ type lab struct {
 	client *registry.Client
 	source *image.Source
 	q      artifact.Query
+
+	elsewhere string // the same server as another origin
 }
 
 func newLab(t *testing.T, from string) *lab {
@@ -95,7 +99,8 @@ func newLab(t *testing.T, from string) *lab {
 	t.Setenv("DOCKER_CONFIG", t.TempDir()) // not this machine's
 	l := &lab{T: t, Server: regsim.New()}
 	ca := tlstest.NewCA(t)
-	srv := ca.Serve(t, l.Server, host)
+	srv := ca.Serve(t, l.Server, host, "localhost")
+	l.elsewhere = srv.URL("localhost")
 	stack, err := transport.New(transport.Options{
 		Base: &url.URL{Scheme: "https", Host: host}, CAFile: ca.File(t),
 		Pin: &transport.Pin{Addr: srv.Addr.Addr(), Port: srv.Addr.Port()},
@@ -154,7 +159,7 @@ func (l *lab) must() artifact.Look {
 	return got
 }
 
-func (l *lab) fails(class artifact.Class) *artifact.Failure {
+func (l *lab) fails(class artifact.Class) artifact.Failure {
 	l.Helper()
 	_, err := l.look()
 	f, ok := errors.AsType[*artifact.Failure](err)
@@ -164,7 +169,7 @@ func (l *lab) fails(class artifact.Class) *artifact.Failure {
 	if strings.ContainsAny(f.What, "\x1b\n\a") || len(f.What) > 700 {
 		l.Errorf("%q", f.What)
 	}
-	return f
+	return *f
 }
 
 func TestLook(t *testing.T) {
@@ -211,6 +216,36 @@ func TestLook(t *testing.T) {
 	}
 	if f, _ := errors.AsType[*artifact.Failure](l.source.Fetch(t.Context(), *c, nil)); f == nil {
 		t.Error("an image was fetched")
+	}
+}
+
+// Blobs are often kept elsewhere, where no credentials go.
+func TestBlobsElsewhere(t *testing.T) {
+	l := newLab(t, web)
+	l.push(regsim.Image{Text: "1", Revision: commit})
+	var there []string
+	l.Gate(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.Host, "localhost:") {
+			there = append(there, r.Header.Get("Authorization"))
+			return false
+		}
+		if u, _, _ := r.BasicAuth(); u != "lab" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="lab"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			http.Redirect(w, r, l.elsewhere+r.URL.Path, http.StatusTemporaryRedirect)
+			return true
+		}
+		return false
+	})
+	login := fmt.Sprintf(`{"auths":{%q:{"auth":"bGFiOmh1bnRlcjI="}}}`, host)
+	if err := os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), []byte(login), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := l.must().Candidate; c == nil || c.Meta.Commit != commit || !slices.Equal(there, []string{""}) {
+		t.Errorf("%+v, %q", c, there)
 	}
 }
 

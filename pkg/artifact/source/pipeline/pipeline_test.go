@@ -224,7 +224,7 @@ func (l *lab) costs(want ...string) artifact.Look {
 	return got
 }
 
-func (l *lab) fails(class artifact.Class) *artifact.Failure {
+func (l *lab) fails(class artifact.Class) artifact.Failure {
 	l.Helper()
 	_, err := l.look()
 	f, ok := errors.AsType[*artifact.Failure](err)
@@ -234,7 +234,7 @@ func (l *lab) fails(class artifact.Class) *artifact.Failure {
 	if strings.ContainsAny(f.What, "\x1b\n\a") || len(f.What) > 700 {
 		l.Errorf("%q", f.What)
 	}
-	return f
+	return *f
 }
 
 func head(text string) string { return "HEAD /v2/shop/web/manifests/main-" + woodsim.SHA(text)[:8] }
@@ -251,15 +251,8 @@ func TestLook(t *testing.T) {
 		t.Errorf("nothing there: %+v", got)
 	}
 	l.push("a", green)
-	got := l.must()
-	if got.Candidate != nil || !got.Missing || got.Hot == "" {
-		t.Errorf("no image yet: %+v", got)
-	}
-	if again := l.costs(list, head("a")); again.Hot != got.Hot || !again.Missing {
-		t.Errorf("%+v", again)
-	}
 	one := l.image("a", "1")
-	got = l.offers(one, 1, 1)
+	got := l.offers(one, 1, 1)
 	c := got.Candidate
 	if c.Kind != artifact.Image || c.Meta.Commit != woodsim.SHA("a") || c.Meta.URL != "https://ci.example.lan/repos/1/pipeline/1" ||
 		c.Ref != "reg.example.lan/shop/web:main-"+woodsim.SHA("a")[:8]+"@"+string(one) || time.Since(c.Made) > time.Minute || got.Missing || got.Hot != "" {
@@ -299,10 +292,8 @@ func TestLook(t *testing.T) {
 	if got := l.costs("GET /api/repos/lookup/lab/shop", list); !got.Unchanged {
 		t.Errorf("%+v", got)
 	}
-	l.use(from, "oci://reg.example.lan/shop/web:main-{sha9}")
-	if got := l.must(); got.Unchanged || !got.Missing {
-		t.Errorf("%+v", got)
-	}
+	l.use(from, "oci://reg.example.lan/shop/web:main-{sha8}?platform=linux/amd64")
+	l.offers(three, 3, 3)
 	// Others' pipelines are not ours.
 	l.use(from, template)
 	l.repo.Manual(woodsim.Commit{SHA: woodsim.SHA("d")}, green)
@@ -312,6 +303,43 @@ func TestLook(t *testing.T) {
 	if len(l.ci.Unexpected()) != 0 {
 		t.Errorf("%v", l.ci.Unexpected())
 	}
+}
+
+// An artifact that is not there is believed to be missing after it was asked
+// for again, and from then on costs one request more.
+func TestMissing(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.push("a", green)
+		start := time.Now()
+		got := l.must()
+		if got.Candidate != nil || !got.Missing || got.Hot == "" || time.Since(start) != 3*time.Second {
+			l.Errorf("no image yet: %+v after %s", got, time.Since(start))
+		}
+		if again := l.costs(list, head("a")); again.Hot != got.Hot || !again.Missing {
+			l.Errorf("%+v", again)
+		}
+		one := l.image("a", "1")
+		if got := l.offers(one, 1, 1); got.Missing || got.Hot != "" {
+			l.Errorf("%+v", got)
+		}
+		// It comes while it is asked for again.
+		l.push("b", green)
+		go func() {
+			time.Sleep(time.Second)
+			l.image("b", "2")
+		}()
+		start = time.Now()
+		if got := l.must(); got.Candidate == nil || got.Missing || time.Since(start) != 1500*time.Millisecond {
+			l.Errorf("%+v after %s", got, time.Since(start))
+		}
+	})
+}
+
+// inBubble runs f where time costs nothing.
+func inBubble(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	synctest.Test(t, func(t *testing.T) { f(bubble(t)) })
 }
 
 // Running an old commit again makes the highest number and nothing newer.
@@ -410,67 +438,68 @@ func TestPages(t *testing.T) {
 }
 
 func TestExpected(t *testing.T) {
-	l := newLab(t)
-	expect := func(text string) artifact.Look {
-		l.Helper()
-		l.q.Expect = artifact.Expectation{Form: artifact.ByCommit, Value: woodsim.SHA(text)[:12]}
-		return l.must()
-	}
-	stands := func(text string, s artifact.Standing, reason, hot string) {
-		l.Helper()
-		if got := expect(text); got.Expected != s || !strings.Contains(got.Reason, reason) || got.Hot != hot {
-			l.Errorf("%s: %q, %q, hot %q", text, got.Expected, got.Reason, got.Hot)
+	inBubble(t, func(l *lab) {
+		expect := func(text string) artifact.Look {
+			l.Helper()
+			l.q.Expect = artifact.Expectation{Form: artifact.ByCommit, Value: woodsim.SHA(text)[:12]}
+			return l.must()
 		}
-	}
-	l.push("a", green)
-	one := l.image("a", "1")
-	if got := expect("a"); got.Candidate == nil || !l.q.Expect.Is(*got.Candidate) || got.Expected != artifact.Awaited {
-		t.Errorf("%+v", got)
-	}
-	stands("b", artifact.Awaited, "no pipeline of that commit", "")
-	p := l.push("b", running)
-	stands("b", artifact.Awaited, "pipeline 2 is not finished", "pipeline 2 is not finished")
-	p.Stop()
-	p.SetStatus("failure")
-	stands("b", artifact.Broken, "pipeline 2 failed: https://ci.example.lan/repos/1/pipeline/2", "")
-	r := l.repo.Restart(2, &running) // 3
-	stands("b", artifact.Awaited, "not finished", "pipeline 3 is not finished")
-	r.Stop()
-	r.SetStatus("killed")
-	stands("b", artifact.Broken, "pipeline 3 was cancelled", "")
-	for status, text := range map[string]string{"error": "could not be run", "declined": "was declined", "canceled": "was cancelled"} {
-		r.SetStatus(status)
-		stands("b", artifact.Broken, text, "")
-	}
-	r.SetStatus("blocked")
-	stands("b", artifact.Awaited, "waits for approval", "")
-	r.SetStatus("success")
-	stands("b", artifact.Awaited, "artifact is not there", "the artifact of pipeline 3 is not there")
-	two := l.image("b", "2")
-	if got := expect("b"); got.Candidate == nil || got.Candidate.ID != two || got.Candidate.Order != 2 {
-		t.Errorf("%+v", got)
-	}
-	// Past it: said with what came instead.
-	l.push("c", green)
-	three := l.image("c", "3")
-	for range 2 {
-		if got := expect("a"); got.Expected != artifact.Passed || got.By != three || got.Reason == "" {
-			t.Errorf("%+v", got)
+		stands := func(text string, s artifact.Standing, reason, hot string) {
+			l.Helper()
+			if got := expect(text); got.Expected != s || !strings.Contains(got.Reason, reason) || got.Hot != hot {
+				l.Errorf("%s: %q, %q, hot %q", text, got.Expected, got.Reason, got.Hot)
+			}
 		}
-	}
-	l.push("d", green)
-	l.image("d", "4")
-	l.q.Expect = artifact.Expectation{Form: artifact.ByID, Value: three.Hex()}
-	if got := l.must(); got.Expected != artifact.Passed || got.By != got.Candidate.ID {
-		t.Errorf("%+v", got)
-	}
-	l.q.Expect = artifact.Expectation{Form: artifact.ByID, Value: one.Hex()}
-	if got := l.must(); got.Expected != artifact.Awaited {
-		t.Errorf("%+v", got)
-	}
-	if !l.source.Answers(artifact.ByID) || !l.source.Answers(artifact.ByCommit) || l.source.Answers(artifact.ByUUID) {
-		t.Error("answers")
-	}
+		l.push("a", green)
+		one := l.image("a", "1")
+		if got := expect("a"); got.Candidate == nil || !l.q.Expect.Is(*got.Candidate) || got.Expected != artifact.Awaited {
+			l.Errorf("%+v", got)
+		}
+		stands("b", artifact.Awaited, "no pipeline of that commit", "")
+		p := l.push("b", running)
+		stands("b", artifact.Awaited, "pipeline 2 is not finished", "pipeline 2 is not finished")
+		p.Stop()
+		p.SetStatus("failure")
+		stands("b", artifact.Broken, "pipeline 2 failed: https://ci.example.lan/repos/1/pipeline/2", "")
+		r := l.repo.Restart(2, &running) // 3
+		stands("b", artifact.Awaited, "not finished", "pipeline 3 is not finished")
+		r.Stop()
+		r.SetStatus("killed")
+		stands("b", artifact.Broken, "pipeline 3 was cancelled", "")
+		for status, text := range map[string]string{"error": "could not be run", "declined": "was declined", "canceled": "was cancelled"} {
+			r.SetStatus(status)
+			stands("b", artifact.Broken, text, "")
+		}
+		r.SetStatus("blocked")
+		stands("b", artifact.Awaited, "waits for approval", "")
+		r.SetStatus("success")
+		stands("b", artifact.Awaited, "artifact is not there", "the artifact of pipeline 3 is not there")
+		two := l.image("b", "2")
+		if got := expect("b"); got.Candidate == nil || got.Candidate.ID != two || got.Candidate.Order != 2 {
+			l.Errorf("%+v", got)
+		}
+		// Past it: said with what came instead.
+		l.push("c", green)
+		three := l.image("c", "3")
+		for range 2 {
+			if got := expect("a"); got.Expected != artifact.Passed || got.By != three || got.Reason == "" {
+				l.Errorf("%+v", got)
+			}
+		}
+		l.push("d", green)
+		l.image("d", "4")
+		l.q.Expect = artifact.Expectation{Form: artifact.ByID, Value: three.Hex()}
+		if got := l.must(); got.Expected != artifact.Passed || got.By != got.Candidate.ID {
+			l.Errorf("%+v", got)
+		}
+		l.q.Expect = artifact.Expectation{Form: artifact.ByID, Value: one.Hex()}
+		if got := l.must(); got.Expected != artifact.Awaited {
+			l.Errorf("%+v", got)
+		}
+		if !l.source.Answers(artifact.ByID) || !l.source.Answers(artifact.ByCommit) || l.source.Answers(artifact.ByUUID) {
+			l.Error("answers")
+		}
+	})
 }
 
 func TestFailing(t *testing.T) {
@@ -542,25 +571,23 @@ func TestWorkflows(t *testing.T) {
 
 // A pipeline that never brings an artifact does not hide the one before.
 func TestBarren(t *testing.T) {
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
-	synctest.Test(t, func(t *testing.T) {
-		l := bubble(t)
+	inBubble(t, func(l *lab) {
 		l.push("a", green)
 		one := l.image("a", "1")
 		l.push("docs", green)
 		if got := l.must(); got.Candidate != nil || !got.Missing {
-			t.Errorf("it may still come: %+v", got)
+			l.Errorf("it may still come: %+v", got)
 		}
-		time.Sleep(uploading - 2*time.Second)
+		time.Sleep(uploading - 8*time.Second)
 		if got := l.must(); got.Candidate != nil {
-			t.Errorf("%+v", got)
+			l.Errorf("%+v", got)
 		}
-		time.Sleep(4 * time.Second)
+		time.Sleep(8 * time.Second)
 		if got := l.offers(one, 1, 1); !got.Missing {
-			t.Errorf("%+v", got)
+			l.Errorf("%+v", got)
 		}
 		if got := l.costs(list, head("docs")); !got.Unchanged || !got.Missing {
-			t.Errorf("%+v", got)
+			l.Errorf("%+v", got)
 		}
 		for _, text := range []string{"docs2", "docs3", "docs4"} {
 			l.push(text, green)
@@ -633,45 +660,46 @@ func TestFiles(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	l := newLab(t)
-	l.push("a", green)
-	one := l.image("a", "1")
-	l.offers(one, 1, 1)
-	l.ci.TroubleFor(time.Hour, woodsim.Trouble{List: true})
-	l.asked()
-	l.fails(artifact.Transient)
-	if asked := l.asked(); len(asked) != 1 {
-		t.Errorf("a passing fault is looked at again by the watch: %q", asked)
-	}
-	l.ci.TroubleFor(-1, woodsim.Trouble{})
-	l.push("b", green)
-	l.reg.Gate(func(w http.ResponseWriter, r *http.Request) bool {
-		w.Header().Set("Retry-After", "70")
-		w.WriteHeader(http.StatusTooManyRequests)
-		return true
+	inBubble(t, func(l *lab) {
+		l.push("a", green)
+		one := l.image("a", "1")
+		l.offers(one, 1, 1)
+		l.ci.TroubleFor(time.Hour, woodsim.Trouble{List: true})
+		l.asked()
+		l.fails(artifact.Transient)
+		if asked := l.asked(); len(asked) != 1 {
+			l.Errorf("a passing fault is looked at again by the watch: %q", asked)
+		}
+		l.ci.TroubleFor(-1, woodsim.Trouble{})
+		l.push("b", green)
+		l.reg.Gate(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Retry-After", "70")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		})
+		if f := l.fails(artifact.Transient); !f.Limited || f.RetryAfter != 70*time.Second {
+			l.Errorf("%+v", f)
+		}
+		l.reg.Gate(nil)
+		if got := l.must(); !got.Missing {
+			l.Errorf("%+v", got)
+		}
+		limit := trip(func(r *http.Request) (*http.Response, error) {
+			h := http.Header{"Retry-After": {"80"}, "X-Woodpecker-Version": {"3.17.0"}}
+			return &http.Response{StatusCode: 429, Header: h, Body: io.NopCloser(strings.NewReader("slow \x1b[2Jdown")), Request: r}, nil
+		})
+		l.client(limit, l.reg.InProcess())
+		l.use(from, template)
+		if f := l.fails(artifact.Transient); !f.Limited || f.RetryAfter != 80*time.Second {
+			l.Errorf("%+v", f)
+		}
+		ctx, cancel := context.WithCancelCause(l.Context())
+		mine := errors.New("mine")
+		cancel(mine)
+		if _, err := l.source.Look(ctx, l.q); !errors.Is(err, mine) {
+			l.Errorf("%v", err)
+		}
 	})
-	if f := l.fails(artifact.Transient); !f.Limited || f.RetryAfter != 70*time.Second {
-		t.Errorf("%+v", f)
-	}
-	l.reg.Gate(nil)
-	if got := l.must(); !got.Missing {
-		t.Errorf("%+v", got)
-	}
-	limit := trip(func(r *http.Request) (*http.Response, error) {
-		h := http.Header{"Retry-After": {"80"}, "X-Woodpecker-Version": {"3.17.0"}}
-		return &http.Response{StatusCode: 429, Header: h, Body: io.NopCloser(strings.NewReader("slow \x1b[2Jdown")), Request: r}, nil
-	})
-	l.client(limit, l.reg.InProcess())
-	l.use(from, template)
-	if f := l.fails(artifact.Transient); !f.Limited || f.RetryAfter != 80*time.Second {
-		t.Errorf("%+v", f)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	mine := errors.New("mine")
-	cancel(mine)
-	if _, err := l.source.Look(ctx, l.q); !errors.Is(err, mine) {
-		t.Errorf("%v", err)
-	}
 }
 
 type trip func(*http.Request) (*http.Response, error)

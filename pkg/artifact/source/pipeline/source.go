@@ -21,7 +21,6 @@ import (
 	"homelab/pkg/artifact/source"
 	"homelab/pkg/artifact/source/image"
 	"homelab/pkg/fault"
-	"homelab/pkg/registry"
 	"homelab/pkg/woodpecker"
 )
 
@@ -191,8 +190,7 @@ func (s *Source) find(ctx context.Context, r run) (artifact.Candidate, error) {
 		if err != nil {
 			return c, err
 		}
-		// Not there means not there yet.
-		if c, err = image.Find(registry.Unconfirmed(ctx), s.d.Images, i); err != nil {
+		if c, err = image.Find(ctx, s.d.Images, i); err != nil {
 			return c, err
 		}
 	} else {
