@@ -51,6 +51,10 @@ type Request struct {
 	Redirect func(to *url.URL) error
 	// Also are statuses that are answers besides 2xx and redirects.
 	Also []int
+	// Known is what has succeeded before if any request with it has, which makes
+	// a refusal harder to believe; "": the path. Paths without end need one, as
+	// it is remembered.
+	Known string
 	// Check looks at a body that was read; its error makes the answer nonsense.
 	Check func(body []byte) error
 }
@@ -62,7 +66,7 @@ type requestKey struct{}
 // Denied (any other 4xx) were confirmed, as was Refused, which is a redirect
 // that leads away; all else is Transient.
 func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
-	call := transport.Call{Name: r.Name, MaxBody: r.MaxBody, Stream: r.Stream, ByHand: r.Redirect != nil}
+	call := transport.Call{Name: r.Name, MaxBody: r.MaxBody, Stream: r.Stream, Known: r.Known, ByHand: r.Redirect != nil}
 	ctx = transport.WithCall(context.WithValue(ctx, requestKey{}, &r), call)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL.String(), nil)
 	if err != nil {
@@ -86,6 +90,15 @@ func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
 		class = artifact.Denied // nothing was sent: the credential cannot be had
 	}
 	return nil, Failf(class, err, "%v", err)
+}
+
+// Ask is Get for who needs no body but what r.Check saw of it.
+func (c *Client) Ask(ctx context.Context, r Request) (status int, header http.Header, err error) {
+	resp, err := c.Get(ctx, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	return resp.StatusCode, resp.Header, resp.Body.Close()
 }
 
 // judge sorts the exchanges of all sources. What passes is not asked again
@@ -117,7 +130,7 @@ func judge(x transport.Exchange) transport.Judgement {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		j := fail(artifact.Transient, "%s", said(x))
 		f, _ := errors.AsType[*artifact.Failure](j.Err)
-		f.RetryAfter = max(transport.RetryAfter(x.Response), reset(x.Response))
+		f.RetryAfter = max(transport.RetryAfter(x.Response), reset(x.Response.Header))
 		f.Limited = status == http.StatusTooManyRequests
 		return j
 	case slices.Contains(r.Also, status):
@@ -177,19 +190,19 @@ func said(x transport.Exchange) string {
 }
 
 // Limit is how soon the server wants the next request; 0 it does not say.
-func Limit(resp *http.Response) time.Duration {
-	if strings.TrimSpace(resp.Header.Get("RateLimit-Remaining")) != "0" {
+func Limit(header http.Header) time.Duration {
+	if strings.TrimSpace(header.Get("RateLimit-Remaining")) != "0" {
 		return 0
 	}
-	return reset(resp)
+	return reset(header)
 }
 
 // mostReset keeps a server from silencing a watch for good.
 const mostReset = time.Hour
 
 // reset is how long the server says its limit lasts, at most an hour.
-func reset(resp *http.Response) time.Duration {
-	n, err := strconv.ParseUint(strings.TrimSpace(resp.Header.Get("RateLimit-Reset")), 10, 31)
+func reset(header http.Header) time.Duration {
+	n, err := strconv.ParseUint(strings.TrimSpace(header.Get("RateLimit-Reset")), 10, 31)
 	if err != nil {
 		return 0
 	}

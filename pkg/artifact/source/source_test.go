@@ -121,10 +121,10 @@ func TestGetLimits(t *testing.T) {
 		{"5", "30", 0},
 		{"", "", 0},
 	} {
-		resp := &http.Response{Header: http.Header{}}
-		resp.Header.Set("RateLimit-Remaining", tc.remaining)
-		resp.Header.Set("RateLimit-Reset", tc.reset)
-		if got := Limit(resp); got != tc.want {
+		h := http.Header{}
+		h.Set("RateLimit-Remaining", tc.remaining)
+		h.Set("RateLimit-Reset", tc.reset)
+		if got := Limit(h); got != tc.want {
 			t.Errorf("%+v: %s", tc, got)
 		}
 	}

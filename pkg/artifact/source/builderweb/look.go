@@ -40,11 +40,11 @@ func (s *Source) Look(ctx context.Context, q artifact.Query) (artifact.Look, err
 func (s *Source) seen(uuid string) string { return s.spec.String() + " " + uuid }
 
 func (s *Source) look(ctx context.Context, q artifact.Query) (artifact.Look, error) {
-	uuid, resp, err := s.latest(ctx)
+	uuid, header, err := s.latest(ctx)
 	if err != nil {
 		return artifact.Look{}, err
 	}
-	limit := source.Limit(resp)
+	limit := source.Limit(header)
 	if uuid == "" {
 		l, err := s.none(ctx, q)
 		l.Limit = limit

@@ -102,10 +102,10 @@ func (s *Source) place(to *url.URL, file bool) (place, error) {
 
 // where asks for a redirect to a build and returns where it leads; nil for 404.
 // check refuses places.
-func (s *Source) where(ctx context.Context, name string, u *url.URL, file, missing bool, check func(place) error) (*place, *http.Response, error) {
+func (s *Source) where(ctx context.Context, name string, u *url.URL, file, missing bool, check func(place) error) (*place, http.Header, error) {
 	var at place
 	r := source.Request{
-		Name: name, URL: u, Header: http.Header{"Accept": {asJSON}}, MaxBody: maxBuild,
+		Name: name, URL: u, Header: http.Header{"Accept": {asJSON}}, MaxBody: maxBuild, Known: "redirect",
 		Redirect: func(to *url.URL) (err error) {
 			if at, err = s.place(to, file); err == nil {
 				err = check(at)
@@ -116,16 +116,16 @@ func (s *Source) where(ctx context.Context, name string, u *url.URL, file, missi
 	if missing {
 		r.Also = []int{http.StatusNotFound}
 	}
-	resp, err := s.d.HTTP.Get(ctx, r)
+	status, header, err := s.d.HTTP.Ask(ctx, r)
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case resp.StatusCode == http.StatusNotFound:
-		return nil, resp, nil
-	case resp.StatusCode/100 == 2:
-		return nil, nil, source.Failf(artifact.Transient, nil, "%s: %d where a redirect is due, something in between answers", name, resp.StatusCode)
+	case status == http.StatusNotFound:
+		return nil, header, nil
+	case status/100 == 2:
+		return nil, nil, source.Failf(artifact.Transient, nil, "%s: %d where a redirect is due, something in between answers", name, status)
 	}
-	return &at, resp, nil
+	return &at, header, nil
 }
 
 // ours refuses builds of other jobs.
@@ -138,12 +138,12 @@ func (s *Source) ours(p place) error {
 
 // latest asks which build is the newest good one; "" there is none, by a 404
 // that may mean several things.
-func (s *Source) latest(ctx context.Context) (string, *http.Response, error) {
-	p, resp, err := s.where(ctx, "newest build of "+s.spec.Job, s.page("job", s.spec.Job, "build", "latest"), false, true, s.ours)
+func (s *Source) latest(ctx context.Context) (string, http.Header, error) {
+	p, header, err := s.where(ctx, "newest build of "+s.spec.Job, s.page("job", s.spec.Job, "build", "latest"), false, true, s.ours)
 	if err != nil || p == nil {
-		return "", resp, err
+		return "", header, err
 	}
-	return p.uuid, resp, nil
+	return p.uuid, header, nil
 }
 
 // build asks for one build's description.
@@ -151,7 +151,7 @@ func (s *Source) build(ctx context.Context, uuid string, missing bool) (*build, 
 	var b build
 	name := "build " + uuid
 	r := source.Request{
-		Name: name, URL: s.at("job", s.spec.Job, "build", uuid), Header: http.Header{"Accept": {asJSON}}, MaxBody: maxBuild,
+		Name: name, URL: s.at("job", s.spec.Job, "build", uuid), Header: http.Header{"Accept": {asJSON}}, MaxBody: maxBuild, Known: "build",
 		Check: func(body []byte) (err error) {
 			if b, err = parseBuild(body); err == nil && b.uuid != uuid {
 				err = fmt.Errorf("the answer describes build %s", b.uuid)
@@ -162,8 +162,8 @@ func (s *Source) build(ctx context.Context, uuid string, missing bool) (*build, 
 	if missing {
 		r.Also = []int{http.StatusNotFound}
 	}
-	resp, err := s.d.HTTP.Get(ctx, r)
-	if err != nil || resp.StatusCode == http.StatusNotFound {
+	status, _, err := s.d.HTTP.Ask(ctx, r)
+	if err != nil || status == http.StatusNotFound {
 		return nil, err
 	}
 	return &b, nil
@@ -177,7 +177,7 @@ func (s *Source) rows(ctx context.Context, failed bool) ([]row, error) {
 	if failed {
 		u, name = s.page("job", s.spec.Job, "failed"), "failed builds of "+s.spec.Job
 	}
-	_, err := s.d.HTTP.Get(ctx, source.Request{
+	_, _, err := s.d.HTTP.Ask(ctx, source.Request{
 		Name: name, URL: u, Header: http.Header{"Accept": {asJSON}}, MaxBody: maxRows,
 		Check: func(body []byte) (err error) { rows, err = parseRows(body); return err },
 	})
@@ -232,7 +232,7 @@ func (s *Source) file(ctx context.Context, uuid string, running artifact.ID) (fi
 		}
 		f.at = s.at(append([]string{"job", s.spec.Job, "build", uuid, "f"}, strings.Split(p.path, "/")...)...)
 	}
-	r := source.Request{Name: "file of build " + uuid, URL: f.at, Stream: true, Header: http.Header{"Accept": {"*/*"}}}
+	r := source.Request{Name: "file of build " + uuid, URL: f.at, Stream: true, Header: http.Header{"Accept": {"*/*"}}, Known: "file"}
 	if etag := etagOf(running); etag != "" {
 		r.Header["If-None-Match"] = []string{etag}
 		r.Also = []int{http.StatusNotModified}
@@ -285,7 +285,7 @@ func (s *Source) Fetch(ctx context.Context, c artifact.Candidate, w io.Writer) e
 		return source.Failf(artifact.Refused, err, "%q is no file of this source: %v", c.Location, err)
 	}
 	resp, err := s.d.HTTP.Get(ctx, source.Request{
-		Name: "file of build " + p.uuid, URL: u, Stream: true, Header: http.Header{"Accept": {"*/*"}},
+		Name: "file of build " + p.uuid, URL: u, Stream: true, Header: http.Header{"Accept": {"*/*"}}, Known: "file",
 	})
 	if err != nil {
 		return err

@@ -149,7 +149,7 @@ func (s *Source) Look(ctx context.Context, q artifact.Query) (artifact.Look, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	etag, modified := validator(resp.Header, "ETag"), validator(resp.Header, "Last-Modified")
-	l := artifact.Look{Limit: source.Limit(resp), Unchanged: true, Seen: q.Seen}
+	l := artifact.Look{Limit: source.Limit(resp.Header), Unchanged: true, Seen: q.Seen}
 	switch {
 	case resp.StatusCode == http.StatusNotModified:
 		m.Deaf = m.Deaf && m.tagged()
@@ -246,6 +246,17 @@ func (s *Source) listed(ctx context.Context, resp *http.Response) (id artifact.I
 	return id, artifact.NewID(sha256.Sum256(text)).Hex(), nil
 }
 
+// listedNow asks for the checksum file without a condition.
+func (s *Source) listedNow(ctx context.Context) (artifact.ID, error) {
+	resp, err := s.d.HTTP.Get(ctx, source.Request{Name: s.spec.Sums, URL: s.sums, Stream: true, Header: http.Header{"Accept": {"*/*"}}})
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	id, _, err := s.listed(ctx, resp)
+	return id, err
+}
+
 type buffer []byte
 
 func (b *buffer) Write(p []byte) (int, error) {
@@ -314,18 +325,15 @@ func (s *Source) disagree(ctx context.Context, want, got artifact.ID) error {
 		if err := poll.Sleep(ctx, againWait); err != nil {
 			return err
 		}
-		resp, err := s.d.HTTP.Get(ctx, source.Request{Name: s.spec.Sums, URL: s.sums, Stream: true, Header: http.Header{"Accept": {"*/*"}}})
-		if err != nil {
-			return err
-		}
-		now, _, err := s.listed(ctx, resp)
+		now, err := s.listedNow(ctx)
 		if err != nil {
 			return err
 		}
 		if now != want {
 			return source.Failf(artifact.Transient, nil, "%s lists %s by now", s.spec.Sums, now.Short())
 		}
-		if resp, err = s.body(ctx); err != nil {
+		resp, err := s.body(ctx)
+		if err != nil {
 			return err
 		}
 		if got, _, err = s.hash(ctx, resp, io.Discard); err != nil {
