@@ -112,6 +112,7 @@ const (
 	OpDrift      Op = "drift"     // Observation; nil: gone
 	OpContended  Op = "contended" // Reason
 	OpOutcome    Op = "outcome"
+	OpMoved      Op = "moved" // the watch has another source now
 )
 
 // Line is one line of the journal.
@@ -221,9 +222,26 @@ func (m Memory) Apply(l Line) Memory {
 		m.Contended = l.Reason
 	case OpOutcome:
 		m.Last = l.Outcome
+	case OpMoved:
+		m.moved()
 	case OpSnapshot:
 	}
 	return m
+}
+
+// moved forgets what another source said: its validators, its offer, and its
+// order, which is not this one's. Whether the new source's first offer is newer
+// than what runs is as little known as at a first start.
+func (m *Memory) moved() {
+	m.Offered, m.OfferedAt, m.Seen, m.First, m.Asked, m.Deployed = nil, time.Time{}, "", "", false, false
+	if m.Running != nil {
+		r := *m.Running
+		r.Order = 0
+		m.Running = &r
+	}
+	if m.Attempt != nil && !m.Phase.Begun() {
+		m.Attempt, m.Phase = nil, m.resting()
+	}
 }
 
 func (m *Memory) intent(l Line) {

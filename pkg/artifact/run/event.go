@@ -255,6 +255,8 @@ func past(l artifact.Line) (Event, bool) {
 		say(artifact.TroubleEvent, "contended")
 	case artifact.OpDisarm:
 		say(artifact.NoteEvent, "a failure is not rolled back")
+	case artifact.OpMoved:
+		say(artifact.NoteEvent, "the watch has another source now")
 	case artifact.OpAsked, artifact.OpOrder, artifact.OpSnapshot:
 		return e, false
 	}

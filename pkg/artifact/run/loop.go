@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ const (
 	reopenMost   = time.Minute
 	seeAgain     = 30 * time.Second
 	hurry        = 300 * time.Millisecond // for what was cancelled, after a second signal
-	hasten       = 600 * time.Millisecond // after a first one
+	hasten       = 400 * time.Millisecond // after a first one
 	farewell     = 5 * time.Second        // at any other end
 	hookFarewell = 12 * time.Second       // a hook gets TERM, and 10 s later KILL
 )
@@ -214,13 +215,13 @@ func (noProbes) Count(bool) int { return 0 }
 
 func (noProbes) Probe(context.Context, artifact.Candidate, bool) []artifact.ProbeResult { return nil }
 
-// moved forgets what a source told for its next look if the watch has another
-// source now: its validators would mean something else there.
+// moved forgets what another source told: its validators and its offer mean
+// something else now.
 func (l *loop) moved(m artifact.Memory, from string) (artifact.Memory, error) {
-	if from == "" || from == l.o.From || m.Seen == "" {
+	if from == "" || from == l.o.From || m.Seen == "" && m.Offered == nil {
 		return m, nil
 	}
-	line := artifact.Line{Seq: m.Seq + 1, Time: l.now().Round(0), Op: artifact.OpOffer}
+	line := artifact.Line{Seq: m.Seq + 1, Time: l.now().Round(0), Op: artifact.OpMoved, Reason: from + " was left for " + l.o.From}
 	m = m.Apply(line)
 	if l.journal == nil {
 		return m, nil
@@ -413,6 +414,9 @@ func (l *loop) do(e artifact.Effect, m artifact.Memory) {
 		l.afterRollback()
 	case artifact.End:
 		o := e.Outcome
+		if l.stops > 0 {
+			l.note(o.Reason) // at once; the result follows when all has ended
+		}
 		l.ended = &o
 	case artifact.DoActivate, artifact.DoRollback:
 		if l.mode == dry {
@@ -776,23 +780,25 @@ func (l *loop) finish(began time.Time) (Result, error) {
 		return Result{}, l.err
 	}
 	o := *l.ended
-	o.Warnings = append(o.Warnings, l.warnings...)
+	for _, w := range l.warnings {
+		if !slices.Contains(o.Warnings, w) {
+			o.Warnings = append(slices.Clone(o.Warnings), w)
+		}
+	}
 	return Result{
 		Outcome: o, Report: artifact.Show(o, l.o.Config, l.s.Memory, l.o.From, l.o.To), Elapsed: l.now().Sub(began),
 	}, nil
 }
 
-// await waits for a group, at most limit, and reports whether it ended.
-func (l *loop) await(g *sync.WaitGroup, limit time.Duration) bool {
+// await waits for a group, at most limit.
+func (l *loop) await(g *sync.WaitGroup, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.base), limit)
 	defer cancel()
 	done := make(chan struct{})
 	go func() { g.Wait(); close(done) }()
 	select {
 	case <-done:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -218,19 +219,18 @@ func TestClockIsSet(t *testing.T) {
 			w := newWorld(t)
 			w.deployed(t.Context())
 			w.source.looks = nil
-			var by time.Duration
-			turns := 0
+			var by, turns atomic.Int64
 			// A clock without a monotonic reading is the worst there can be.
-			w.o.Now = func() time.Time { turns++; return time.Now().Round(0).Add(by) }
+			w.o.Now = func() time.Time { turns.Add(1); return time.Now().Round(0).Add(time.Duration(by.Load())) }
 			l, end := w.turning(t.Context())
 			time.Sleep(time.Minute)
-			l.box.post(func() { by = jump })
+			by.Store(int64(jump))
 			time.Sleep(10 * time.Minute)
 			if n := w.source.count(); n > 40 {
 				t.Errorf("%s: %d looks", jump, n)
 			}
-			if turns > 2000 {
-				t.Errorf("%s: the clock was read %d times: it spins", jump, turns)
+			if n := turns.Load(); n > 2000 {
+				t.Errorf("%s: the clock was read %d times: it spins", jump, n)
 			}
 			w.source.put("b", 2)
 			l.box.post(func() { l.ask(artifact.Request{Verb: artifact.Hint, Detached: true}, nil) })
@@ -411,18 +411,32 @@ func TestNeedsToObserve(t *testing.T) {
 	})
 }
 
-// A source's own memory means nothing to another source.
+// What one source told means nothing to another: neither its validators, nor
+// what it offers, nor its order.
 func TestAnotherSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.deployed(t.Context())
-		w.source.queries = nil
-		w.o.From = "shelf:other"
-		if _, err := w.once(t.Context(), artifact.Request{}); err != nil {
-			t.Fatal(err)
+		w.o.Config.Windows = make([]artifact.Hours, 1) // never
+		w.o.Config.Windows[0].Zone = time.UTC
+		w.source.put("b", 2)
+		if res, err := w.once(t.Context(), artifact.Request{}); err != nil || res.Outcome.Why != artifact.Window {
+			t.Fatalf("%+v %v", res.Outcome, err)
 		}
-		if q := w.source.queries[0]; q.Seen != "" {
-			t.Errorf("asked with %q", q.Seen)
+		w.o.Config.Windows = nil
+		w.source.queries = nil
+		w.source.put("c", 1)
+		w.o.From = "shelf:other"
+		res, err := w.once(t.Context(), artifact.Request{})
+		if err != nil || res.Outcome.Why != artifact.FirstStart || len(w.host.activated) != 1 {
+			t.Errorf("%+v %v, activated %d", res.Outcome, err, len(w.host.activated))
+		}
+		if q := w.source.queries[0]; q.Seen != "" || q.Offered != nil {
+			t.Errorf("asked with %+v", q)
+		}
+		w.o.Config.Initial = artifact.DeployFirst
+		if res, err := w.once(t.Context(), artifact.Request{}); err != nil || res.Outcome.Verdict != artifact.VerdictLive {
+			t.Errorf("%+v %v", res.Outcome, err)
 		}
 	})
 }
@@ -438,7 +452,7 @@ func TestReload(t *testing.T) {
 		other := &shelf{}
 		other.put("b", 2)
 		o := w.o
-		o.Source, o.From, o.Config.Interval = other, "shelf:other", time.Minute
+		o.Source, o.From, o.Config.Interval, o.Config.Initial = other, "shelf:other", time.Minute, artifact.DeployFirst
 		// Somebody waits over it.
 		s := newSub(100, true)
 		l.box.post(func() {

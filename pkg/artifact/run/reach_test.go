@@ -40,7 +40,7 @@ func daemonOf(t *testing.T, w *world) *up {
 	}
 	w.o.Listen = &Listen{Listener: ln}
 	w.o.Config.Soak = time.Second
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	type ended struct {
 		res Result
 		err error
@@ -272,7 +272,7 @@ func TestSocketIsNotFed(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() { _, _ = conn.Write([]byte(line)) }()
-		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 		a, err := readAnswer(bufio.NewReader(conn))
 		if err != nil || a.Type != "refused" || a.Kind != fault.Usage {
 			t.Errorf("%s: %+v %v", name, a, err)
@@ -569,7 +569,7 @@ func TestNotify(t *testing.T) {
 	u := daemonOf(t, w)
 	heard := func() string {
 		buf := make([]byte, 100)
-		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 		n, _, err := conn.ReadFrom(buf)
 		if err != nil {
 			return err.Error()

@@ -98,7 +98,6 @@ type host struct {
 	activate  func(context.Context, artifact.Switch) error // before what it does
 	unknown   bool
 	desk      *Desk
-	seen      chan artifact.Observation
 	probed    int
 }
 
@@ -175,7 +174,7 @@ func root(tb testing.TB) string {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		base = "/dev/shm"
 	}
-	dir, err := os.MkdirTemp(base, "run")
+	dir, err := os.MkdirTemp(base, "run") //nolint:usetesting // a test's own may be slow to sync, and its name long
 	if err != nil {
 		dir = tb.TempDir()
 	}
