@@ -24,7 +24,8 @@ import (
 // that is killed, and each activation leaves a line.
 type disk struct {
 	host
-	dir string
+	dir  string
+	kill string // the process dies within an activation: "begun", "done"
 }
 
 func (d *disk) Observe(context.Context, []artifact.ID) (artifact.Observation, error) {
@@ -41,8 +42,18 @@ func (d *disk) put(id artifact.ID, did string) error {
 		return err
 	}
 	fmt.Fprintf(f, "%s %s\n", did, id)
+	d.die("begun")
 	next := filepath.Join(d.dir, "next")
-	return errors.Join(f.Close(), os.WriteFile(next, []byte(id), 0o600), os.Rename(next, filepath.Join(d.dir, "runs")))
+	err = errors.Join(f.Close(), os.WriteFile(next, []byte(id), 0o600), os.Rename(next, filepath.Join(d.dir, "runs")))
+	d.die("done")
+	return err
+}
+
+func (d *disk) die(at string) {
+	if d.kill == at {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // it does not get further
+	}
 }
 
 func (d *disk) Activate(_ context.Context, s artifact.Switch) error {
@@ -68,6 +79,7 @@ type plan struct {
 	Idempotent bool
 	Bad        bool // the offer fails its probes
 	Kill       int  // after so many lines; 0 never
+	Within     string
 }
 
 // TestCrashChild is the process that is killed.
@@ -81,7 +93,7 @@ func TestCrashChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := artifact.Defaults()
 		c.Kind, c.Idempotent = artifact.File, p.Idempotent
-		source, target := &shelf{}, &disk{dir: p.Dir}
+		source, target := &shelf{}, &disk{dir: p.Dir, kill: p.Within}
 		target.bad = map[artifact.ID]bool{idOf(p.Offer): p.Bad}
 		source.put(p.Offer, int64(len(p.Offer)))
 		lines := 0
@@ -151,11 +163,15 @@ func TestCrashes(t *testing.T) {
 			reached := 0
 			var all sync.WaitGroup
 			slots := make(chan bool, 3)
-			for kill := 1; kill <= 12; kill++ {
+			for kill := 1; kill <= 14; kill++ {
 				slots <- true
 				all.Go(func() {
 					defer func() { <-slots }()
-					if crash(t, first, kill, tc.idempotent, tc.bad) {
+					p := plan{Offer: "bb", Idempotent: tc.idempotent, Bad: tc.bad, Kill: kill}
+					if kill > 12 {
+						p.Kill, p.Within = 0, []string{"begun", "done"}[kill-13]
+					}
+					if crash(t, first, p) {
 						mu.Lock()
 						reached++
 						mu.Unlock()
@@ -163,7 +179,7 @@ func TestCrashes(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if reached < 6 {
+			if reached < 8 {
 				t.Errorf("only %d lines are written in a deployment", reached)
 			}
 		})
@@ -171,22 +187,23 @@ func TestCrashes(t *testing.T) {
 }
 
 // crash kills one deployment of b over a and reports whether it got that far.
-func crash(t *testing.T, from string, kill int, idempotent, bad bool) bool {
+func crash(t *testing.T, from string, p plan) bool {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Error(err)
 		return false
 	}
-	p := plan{Root: filepath.Join(dir, "state"), Dir: dir, Offer: "bb", Idempotent: idempotent, Bad: bad, Kill: kill}
+	at := fmt.Sprintf("killed after line %d %s", p.Kill, p.Within)
+	within, idempotent, bad := p.Within, p.Idempotent, p.Bad
+	p.Root, p.Dir = filepath.Join(dir, "state"), dir
 	killed := child(t, p)
 	place := Place{p.Root, "www"}
 	_ = os.WriteFile(filepath.Join(place.store(), ".tmp-left"), []byte("half"), 0o600) // as a download leaves
-	p.Kill = 0
+	p.Kill, p.Within = 0, ""
 	if child(t, p) {
 		t.Error("killed without a reason")
 		return killed
 	}
-	at := fmt.Sprintf("killed after line %d", kill)
 	log, err := os.ReadFile(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Error(err)
@@ -204,6 +221,12 @@ func crash(t *testing.T, from string, kill int, idempotent, bad bool) bool {
 	live := string(runs) == string(idOf("bb")) && m.Phase == artifact.Live && m.Running.ID == idOf("bb") && !quarantined
 	back := string(runs) == string(idOf("a")) && m.Running.ID == idOf("a") && quarantined
 	switch {
+	case within == "begun" && idempotent && activations == 2: // the same attempt, finished
+		if bad && !back || !bad && !live {
+			t.Errorf("%s: %s runs, %s %+v", at, runs, m.Phase, m.Quarantine)
+		}
+	case within != "" && !killed:
+		t.Errorf("%s: it was not killed", at)
 	case activations > 1:
 		t.Errorf("%s: activated %d times\n%s", at, activations, log)
 	case bad && !back:

@@ -563,3 +563,74 @@ func TestRotation(t *testing.T) {
 		}
 	})
 }
+
+// seeing is a target that notices changes by itself.
+type seeing struct {
+	*host
+	changed chan artifact.Observation
+}
+
+func (s *seeing) Watch(ctx context.Context, saw func(artifact.Observation)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case o := <-s.changed:
+			saw(o)
+		}
+	}
+}
+
+func TestTargetThatSees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.deployed(t.Context())
+		target := &seeing{w.host, make(chan artifact.Observation)}
+		w.o.Target = target
+		l, end := w.turning(t.Context())
+		time.Sleep(10 * time.Second)
+		target.changed <- artifact.Observation{Sight: artifact.Runs, ID: idOf("x")}
+		synctest.Wait()
+		if v := l.latest.Load(); !slices.Contains(v.States, "drifted") || v.Kind != fault.Held {
+			t.Errorf("%+v", v)
+		}
+		end()
+	})
+}
+
+// What the target is in the middle of is not cut off by a disk that fills up.
+func TestJournalBreaksInMidSwitch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.deployed(t.Context())
+		l, end := w.turning(t.Context())
+		time.Sleep(time.Second)
+		cut := false
+		w.host.activate = func(ctx context.Context, _ artifact.Switch) error {
+			l.box.post(func() {
+				_ = l.journal.Close()
+				_ = os.Rename(w.o.Place.Dir(), w.o.Place.Dir()+".away")
+				_ = os.WriteFile(w.o.Place.Dir(), nil, 0o600)
+				l.ask(artifact.Request{Verb: artifact.PauseVerb, Detached: true}, nil) // a line
+			})
+			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			<-late.Done()
+			cut = ctx.Err() != nil
+			return nil
+		}
+		w.source.put("b", 2)
+		time.Sleep(2 * time.Minute)
+		if cut || w.host.running() != idOf("b") || journalled(w.o.Place).State == artifact.Live {
+			t.Errorf("cut off: %t, %s runs", cut, w.host.running())
+		}
+		if err := errors.Join(os.Remove(w.o.Place.Dir()), os.Rename(w.o.Place.Dir()+".away", w.o.Place.Dir())); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if v := l.latest.Load(); v.State != artifact.Live || v.Running.ID != idOf("b") || len(w.host.activated) != 2 {
+			t.Errorf("%+v, %d activations\n%s", v, len(w.host.activated), w.story())
+		}
+		end()
+	})
+}

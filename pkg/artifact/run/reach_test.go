@@ -357,6 +357,17 @@ func TestListener(t *testing.T) {
 		t.Errorf("%d outcomes", n)
 	}
 
+	// One that goes away in mid-switch cancels nothing.
+	w.source.put("c", 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, u.url+"/watches/www/hint?wait=30", nil)
+	if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	w.until("it switches", func() bool { return w.host.running() == idOf("c") })
+	cancel()
+	w.until("it is live all the same", func() bool { v := journalled(w.o.Place); return v.State == artifact.Live && v.Running.ID == idOf("c") })
+
 	// Who comes back is told what he missed: of this process, and of the one before.
 	missed := u.replay(t, 0)
 	if n := len(missed); n < 5 || !slices.IsSortedFunc(missed, func(a, b Event) int { return int(a.Seq - b.Seq) }) {
