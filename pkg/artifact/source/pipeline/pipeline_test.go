@@ -46,8 +46,9 @@ func TestParse(t *testing.T) {
 		if strings.HasPrefix(in[1], "https") {
 			kind = artifact.File
 		}
-		if s.Kind() != kind {
-			t.Errorf("%q: %s", in, s.Kind())
+		host := map[artifact.Kind]string{artifact.Image: "reg.example.lan"}[kind]
+		if s.Kind() != kind || s.Registry() != host {
+			t.Errorf("%q: %s of %q", in, s.Kind(), s.Registry())
 		}
 	}
 	for in, why := range map[[2]string]string{
@@ -428,6 +429,21 @@ func TestPages(t *testing.T) {
 		l.push("z", red)
 	}
 	l.costs(list, list, list, list, list)
+	l.costs(list)
+	// A row that is not finished is not handled, however many come after it.
+	late := l.push("late", running)
+	for range 12 {
+		l.push("w", red)
+	}
+	if got := l.costs(list, list); got.Hot == "" || got.Failing == "" {
+		t.Errorf("%+v", got)
+	}
+	two := l.image("late", "2")
+	late.Stop()
+	late.SetStatus("success")
+	if got := l.must(); got.Candidate == nil || got.Candidate.ID != two {
+		t.Errorf("%+v", got)
+	}
 	l.costs(list)
 	for _, r := range l.ci.Requests() {
 		if q, _ := url.ParseQuery(r.Query); r.Path == "/api/repos/1/pipelines" &&

@@ -99,6 +99,15 @@ func (s Spec) Kind() artifact.Kind {
 	return artifact.File
 }
 
+// Registry is the host that images come from; "" for files.
+func (s Spec) Registry() string {
+	if !s.Artifact.image() {
+		return ""
+	}
+	host, _, _ := strings.Cut(strings.TrimPrefix(string(s.Artifact), image.Scheme), "/")
+	return strings.ToLower(host)
+}
+
 // Template is where a pipeline's artifact lies: an oci:// or https:// form with
 // {sha}, {shaN} (the first N digits, 7 to 40) or {number}.
 type Template string
