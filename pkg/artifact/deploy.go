@@ -184,7 +184,7 @@ func (k *core) swap(back bool) Switch {
 		NoRollback: k.c.NoRollback || a.By == ByRollback || a.By == ByEnforce, Compare: k.s.compare,
 	}
 	if a.Previous == nil && a.Before.Sight == Runs {
-		w.From = &Version{Candidate: Candidate{ID: a.Before.ID, Kind: a.Candidate.Kind}}
+		w.From = &Version{Candidate: Candidate{ID: a.Before.ID, Kind: a.Candidate.Kind, Ref: a.Before.Ref}}
 	}
 	if back && a.Previous != nil {
 		w.To, w.From = a.Previous.Candidate, &Version{Candidate: a.Candidate}

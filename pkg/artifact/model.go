@@ -200,6 +200,11 @@ type Observation struct {
 	// A stranger's image within the soak makes the watch contended.
 	Owner string `json:"owner,omitempty"`
 	Why   string `json:"why,omitempty"` // with Unknown
+	// Ref and Commit are what the target can tell of an image that it runs:
+	// REPO[:TAG]@sha256:HEX, and the commit its template names. They are kept of
+	// a version that is adopted, so that it can be gone back to.
+	Ref    string `json:"ref,omitempty"`
+	Commit string `json:"commit,omitempty"`
 }
 
 // Is reports whether id was seen to run.

@@ -257,7 +257,7 @@ func (k *core) adopt(o Observation, how string) {
 		k.write(Line{Op: OpRuns})
 		return
 	}
-	v := Version{Candidate: Candidate{ID: o.ID, Kind: k.c.Kind}, Since: k.now.Round(0)}
+	v := Version{Candidate: Candidate{ID: o.ID, Kind: k.c.Kind, Ref: o.Ref, Meta: Meta{Commit: o.Commit}}, Since: k.now.Round(0)}
 	if m.Offered != nil && m.Offered.ID == o.ID {
 		v.Candidate = *m.Offered
 	}
