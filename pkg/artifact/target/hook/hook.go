@@ -23,7 +23,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -140,39 +139,25 @@ func (t *Target) Observe(ctx context.Context, _ []artifact.ID) (artifact.Observa
 	return artifact.Observation{Sight: artifact.Runs, ID: id}, nil
 }
 
-// Stage finds out whether the hook can be run, and has what it needs.
+// Stage finds out whether the hook can be run, and whether what runs could be
+// named to it again. Whether files are in the store, and whole, is for whoever
+// has the store.
 func (t *Target) Stage(_ context.Context, s artifact.Switch) (artifact.Stage, error) {
-	if why := program.Broken(t.s.Path); why != "" {
-		return artifact.Stage{}, hold(artifact.Preflight, "hook "+t.s.Path+": "+why)
-	}
-	if s.To.Kind == artifact.File && !file(s.ToPath) {
-		return artifact.Stage{}, &artifact.Failure{Class: artifact.Transient, What: s.To.ID.Short() + " is not in the store"}
-	}
-	if s.From == nil || s.NoRollback {
-		return artifact.Stage{}, nil
-	}
 	var st artifact.Stage
-	switch s.From.Kind {
-	case artifact.File:
-		if !file(s.FromPath) {
-			return st, hold(artifact.NoWayBack, "what runs, "+s.From.ID.Short()+", is not in the store: there would be no way back")
-		}
-	case artifact.Image:
-		ref := program.Reference(s.From.Candidate, &s.To)
-		switch {
-		case ref == "":
-			return st, hold(artifact.NoWayBack, "of what runs, "+s.From.ID.Short()+", no repository is known: there would be no way back")
-		case s.From.Ref == "":
-			st.Warnings = append(st.Warnings, "the way back is taken to be "+ref)
-		}
-	case artifact.Commit:
+	if why := program.Broken(t.s.Path); why != "" {
+		return st, hold(artifact.Preflight, "hook "+t.s.Path+": "+why)
+	}
+	if s.From == nil || s.NoRollback || s.From.Kind != artifact.Image {
+		return st, nil
+	}
+	ref := program.Reference(s.From.Candidate, &s.To)
+	if ref == "" {
+		return st, hold(artifact.NoWayBack, "of what runs, "+s.From.ID.Short()+", no repository is known: there would be no way back")
+	}
+	if s.From.Ref == "" {
+		st.Warnings = append(st.Warnings, "the way back is taken to be "+ref)
 	}
 	return st, nil
-}
-
-func file(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
 }
 
 func hold(why artifact.Why, what string) *artifact.Failure {
