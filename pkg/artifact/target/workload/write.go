@@ -302,8 +302,15 @@ func again(owners []string, w rollout.Target) []string {
 	for _, o := range owners {
 		lower := strings.ToLower(o)
 		for _, known := range []struct{ part, tool string }{
-			{"helm-controller", "Flux"}, {"kustomize-controller", "Flux"}, {"flux", "Flux"}, {"helm", "Helm"},
-			{"terraform", "Terraform"}, {"tofu", "Terraform"}, {"keel", "Keel"}, {"argocd", "Argo CD"}, {"argo-cd", "Argo CD"},
+			{"helm-controller", "Flux"},
+			{"kustomize-controller", "Flux"},
+			{"flux", "Flux"},
+			{"helm", "Helm"},
+			{"terraform", "Terraform"},
+			{"tofu", "Terraform"},
+			{"keel", "Keel"},
+			{"argocd", "Argo CD"},
+			{"argo-cd", "Argo CD"},
 		} {
 			if strings.Contains(lower, known.part) {
 				add(known.tool)
