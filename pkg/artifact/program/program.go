@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,11 @@ func (e End) Last() string {
 // Run runs p to its end, or to ctx's. It returns when nothing of its process
 // group is left that should not be.
 func Run(ctx context.Context, p Program) End {
-	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
+	err := os.MkdirAll(filepath.Dir(p.Dir), 0o711) //nolint:gosec // others pass through it to the store
+	if err == nil {
+		err = os.MkdirAll(p.Dir, 0o700)
+	}
+	if err != nil {
 		return End{How: NotStarted, Err: err}
 	}
 	if ctx.Err() != nil {

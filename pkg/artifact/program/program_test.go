@@ -59,6 +59,19 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// The directory is the user's own; others pass through what it lies in.
+func TestDir(t *testing.T) {
+	p, _ := of(t, "pwd")
+	if got := Run(t.Context(), p); got.Last() != p.Dir {
+		t.Errorf("%+v", got)
+	}
+	for dir, want := range map[string]os.FileMode{p.Dir: 0o700, filepath.Dir(p.Dir): 0o711} {
+		if st, err := os.Stat(dir); err != nil || st.Mode().Perm()&^want != 0 || st.Mode().Perm()&0o700 != 0o700 {
+			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
+		}
+	}
+}
+
 func TestNotStarted(t *testing.T) {
 	p, _ := of(t, "")
 	for name, path := range map[string]string{"gone": p.Path + "x", "not in PATH": "no-such-program", "a directory": t.TempDir()} {
