@@ -189,6 +189,10 @@ func (k *core) fill(o Outcome) Outcome {
 	}
 	o.State = k.s.Shown()[0]
 	o.Running, o.Previous = m.Running, m.Previous
+	if a := m.Attempt; a != nil && o.Verdict == VerdictLive {
+		// Answered when soaking begins: it runs already, and is the attempt's.
+		o.Running, o.Previous, o.Attempt, o.By, o.Probes = &Version{Candidate: a.Candidate}, a.Previous, a.N, a.By, k.s.probes
+	}
 	if o.Candidate == nil {
 		o.Candidate = m.Offered
 	}
@@ -284,7 +288,7 @@ func (k *core) follow(i int) bool {
 func (k *core) answerTo(r *Request) (Outcome, bool) {
 	s, m := &k.s, k.m()
 	if r.Detached {
-		done := k.due(r.deadline()) || m.Running != nil && r.Expect.Is(m.Running.Candidate)
+		done := k.due(r.deadline()) || k.runsAlready(r.Expect)
 		return Outcome{}, done
 	}
 	over := k.due(r.deadline())
@@ -408,10 +412,17 @@ func (k *core) restOutcome(r *Request, over bool) (Outcome, bool) {
 	return o, true
 }
 
+// runsAlready reports whether what is expected runs, under whichever name: a
+// later build with the very same bytes has another uuid.
+func (k *core) runsAlready(e Expectation) bool {
+	m := k.m()
+	return m.Running != nil && (e.Is(m.Running.Candidate) || m.Offered != nil && m.Offered.ID == m.Running.ID && e.Is(*m.Offered))
+}
+
 // expectOutcome answers who waits for an artifact.
 func (k *core) expectOutcome(r *Request, over bool) (Outcome, bool) {
 	s, m := &k.s, k.m()
-	if m.Running != nil && r.Expect.Is(m.Running.Candidate) && m.Attempt == nil {
+	if k.runsAlready(r.Expect) && m.Attempt == nil {
 		if m.Drift != nil {
 			return k.heldOutcome(Held{Why: Drifted, Text: fmt.Sprintf("drifted: somebody made the target run %s", m.Drift)}), true
 		}
@@ -511,7 +522,7 @@ func (k *core) checked(in Input) {
 	if in.Err != nil {
 		why = in.Err.Error()
 	}
-	expected := func(r Request) bool { return r.checks > 0 && r.Expect.Is(m.Running.Candidate) }
+	expected := func(r Request) bool { return r.checks > 0 && k.runsAlready(r.Expect) }
 	o := Outcome{Probes: probes, Health: HealthUnknown}
 	if len(probes) > 0 || in.Ready.Proof {
 		o.Health = Healthy
