@@ -33,6 +33,7 @@ type process struct {
 	dir     string
 	version string
 	name    string // what it was called by; "" is homelab
+	signals *signals
 }
 
 // run executes one command line and returns the exit code. Whatever happens,

@@ -16,7 +16,7 @@ func (a *app) deployDeps() deploy.Deps {
 	return deploy.Deps{
 		IO: a.streams, Flags: a.flags, Checkout: a.checkout,
 		Cluster: a.cluster, Images: a.images, Pipeline: a.pipelineFact,
-		Stacks: a.stackDeps(),
+		Stacks: a.stackDeps(), Watch: a.watchDeps(),
 	}
 }
 
@@ -26,17 +26,7 @@ func (a *app) cluster(ctx context.Context, namespace string) (deploy.Conn, error
 	if err != nil {
 		return deploy.Conn{}, err
 	}
-	host, _ := a.env.Lookup(config.EnvKubeHost)
-	port, _ := a.env.Lookup(config.EnvKubePort)
-	path, _ := a.env.Lookup("PATH")
-	c, err := kube.Connect(kube.Options{
-		Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set, Context: e.Context.V, Namespace: namespace,
-		InCluster: kube.ServiceAccount{Host: host, Port: port},
-		UserAgent: a.userAgent(), Path: path, Hide: config.TokenNames(), Proxy: e.Proxy,
-		Stdin: a.streams.Interactive(),
-		Warn:  func(text string) { a.streams.Verbosef("the API server warns: %s", text) },
-		Log:   a.log(),
-	})
+	c, err := a.connectCluster(e, namespace)
 	if err != nil {
 		return deploy.Conn{}, err
 	}
@@ -45,6 +35,22 @@ func (a *app) cluster(ctx context.Context, namespace string) (deploy.Conn, error
 		WithCI: e.Server.Set && e.MissingToken() == nil,
 		Close:  c.Close,
 	}, nil
+}
+
+// connectCluster makes the client of the cluster that e names. Nothing is
+// dialled.
+func (a *app) connectCluster(e *config.Effective, namespace string) (*kube.Cluster, error) {
+	host, _ := a.env.Lookup(config.EnvKubeHost)
+	port, _ := a.env.Lookup(config.EnvKubePort)
+	path, _ := a.env.Lookup("PATH")
+	return kube.Connect(kube.Options{
+		Kubeconfig: e.Kubeconfig.V, Explicit: e.Kubeconfig.Set, Context: e.Context.V, Namespace: namespace,
+		InCluster: kube.ServiceAccount{Host: host, Port: port},
+		UserAgent: a.userAgent(), Path: path, Hide: config.TokenNames(), Proxy: e.Proxy,
+		Stdin: a.streams.Interactive(),
+		Warn:  func(text string) { a.streams.Verbosef("the API server warns: %s", text) },
+		Log:   a.log(),
+	})
 }
 
 // pipelineFact looks once at the commit's pipeline: a hint for somebody who
