@@ -34,6 +34,9 @@ type Config struct {
 	Windows []Hours       // when switches may begin; none: always
 	MinAge  time.Duration // 0 none
 	MaxAge  time.Duration // 0 none
+	// ReproduceWait is how long after its first sight a candidate may wait for
+	// others to rebuild it, before it is held.
+	ReproduceWait time.Duration
 
 	ActivateTimeout time.Duration
 	ReadyTimeout    time.Duration // probes must have passed by then

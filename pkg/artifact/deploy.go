@@ -102,6 +102,7 @@ func (k *core) resetWork() {
 	s := &k.s
 	s.step, s.stepAt, s.stepFails, s.stepErr = stepNone, time.Time{}, 0, nil
 	s.window, s.rounds, s.passes, s.misses, s.blankFrom = time.Time{}, 0, 0, 0, time.Time{}
+	s.awaited = ""
 	s.refusals, s.activated, s.evidence, s.probes, s.attempts, s.proof = 0, nil, nil, nil, nil, false
 }
 
@@ -145,7 +146,7 @@ func (k *core) act() bool {
 	case stepNone, stepFetch:
 		k.start(Effect{Do: DoFetch, Switch: k.swap(false)})
 	case stepVerify:
-		k.start(Effect{Do: DoVerify, Switch: k.swap(false)})
+		k.start(Effect{Do: DoVerify, Switch: k.swap(false), Prove: a.By == ByItself || a.By == ByRetry})
 	case stepStage:
 		k.start(Effect{Do: DoStage, Switch: k.swap(false)})
 	case stepBaseline:
@@ -292,7 +293,7 @@ func (k *core) worked(do Do, in Input) {
 	case stepNone, stepFetch:
 		k.fetched(FailureOf(in.Err, Transient))
 	case stepVerify:
-		k.verified(FailureOf(in.Err, Refused))
+		k.verified(in.Proofs, FailureOf(in.Err, Refused))
 	case stepStage:
 		k.staged(in.Stage, FailureOf(in.Err, Transient))
 	case stepBefore:
@@ -360,11 +361,12 @@ func (k *core) fetched(f *Failure) {
 	}
 }
 
-func (k *core) verified(f *Failure) {
+func (k *core) verified(p Proofs, f *Failure) {
 	a := k.m().Attempt
 	if f == nil {
-		k.write(Line{Op: OpDone, State: Verified, ID: a.Candidate.ID, Attempt: a.N})
-		k.tell(VerifyEvent, a.Candidate.ID, "verified")
+		p.Hash = true // nothing else is taken
+		k.write(Line{Op: OpDone, State: Verified, ID: a.Candidate.ID, Attempt: a.N, Proofs: &p})
+		k.tell(VerifyEvent, a.Candidate.ID, "verified%s", p.more())
 		k.next(stepStage)
 		return
 	}
@@ -383,9 +385,36 @@ func (k *core) verified(f *Failure) {
 		k.block(f)
 	case Transient, Later:
 		k.again(f, k.c.Interval)
-	case Denied, Hold, Owned:
+	case Hold:
+		if f.Why == Unreproduced {
+			k.unreproduced(f)
+			return
+		}
+		k.block(f)
+	case Denied, Owned:
 		k.block(f)
 	}
+}
+
+// unreproduced waits for others to build the candidate too: they began when its
+// source did, or later. When their time is over it is held, and asked about
+// less often.
+func (k *core) unreproduced(f *Failure) {
+	s, m := &k.s, k.m()
+	since := m.Attempt.Started
+	if m.Offered != nil && m.Offered.ID == m.Attempt.Candidate.ID && !m.OfferedAt.IsZero() {
+		since = m.OfferedAt
+	}
+	left := k.c.ReproduceWait - k.now.Round(0).Sub(since)
+	if left <= 0 {
+		k.block(f)
+		return
+	}
+	if s.awaited != f.Error() {
+		s.awaited = f.Error()
+		k.tell(VerifyEvent, m.Attempt.Candidate.ID, "waiting until %s: %s", k.now.Round(0).Add(left).Format(time.RFC3339), f.Error())
+	}
+	s.stepAt = k.now.Add(min(left, k.c.Interval))
 }
 
 // refuse quarantines a candidate that is not what was announced. Nothing was

@@ -91,6 +91,7 @@ const (
 	Contended    Why = "contended"
 	Owner        Why = "owned"
 	HaltedWhy    Why = "halted"
+	Unreproduced Why = "not_reproduced" // too few others have built it so far
 )
 
 // Kind is how a single run that is held ends.
@@ -101,7 +102,7 @@ func (w Why) Kind() fault.Kind {
 	case HaltedWhy:
 		return fault.Unsafe
 	case Paused, Pinned, Quarantined, Repeated, Window, TooYoung, TooOld, Regressed, Drifted, FirstStart,
-		DiskFull, NoWayBack, Repository, WorkloadHeld, Preflight:
+		DiskFull, NoWayBack, Repository, WorkloadHeld, Preflight, Unreproduced:
 	}
 	return fault.Held
 }

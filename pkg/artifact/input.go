@@ -44,6 +44,7 @@ type Input struct {
 	Look        Look          // of DoLook
 	Observation Observation   // of DoObserve, and Saw
 	Stage       Stage         // of DoStage
+	Proofs      Proofs        // of DoVerify; the hash needs no saying
 	Ready       Readiness     // of DoProbe and DoCheck
 	Probes      []ProbeResult // of DoProbe, DoCheck and DoBaseline
 	Evidence    []string      // of DoActivate and DoRollback: the hook's last output
@@ -110,7 +111,7 @@ const (
 	DoLook     Do = "look"     // Source.Look(Query)
 	DoObserve  Do = "observe"  // Target.Observe(Known)
 	DoFetch    Do = "fetch"    // Source.Fetch(Switch.To) into the store
-	DoVerify   Do = "verify"   // hash Switch.To's stored file again; further proofs
+	DoVerify   Do = "verify"   // hash Switch.To's stored file again; with Prove, further proofs
 	DoStage    Do = "stage"    // Target.Stage(Switch), and the way back is hashed
 	DoBaseline Do = "baseline" // Prober.Probe(what runs, baseline)
 	// Right before DoActivate and DoRollback touch a file, the stored Switch.To is
@@ -138,6 +139,7 @@ type Effect struct {
 	Query  Query
 	Known  []ID
 	Switch Switch
+	Prove  bool // of DoVerify: it is new here; what was live before was proved then
 
 	Line    Line
 	Event   Event

@@ -61,6 +61,7 @@ type Attempt struct {
 	Evidence []string  `json:"evidence,omitempty"`
 	Fresh    bool      `json:"fresh,omitempty"` // its id had never been activated
 	Expected string    `json:"expected,omitempty"`
+	Proofs   *Proofs   `json:"proofs,omitempty"` // once it is verified
 }
 
 // Cause is why an attempt was begun.
@@ -135,6 +136,7 @@ type Line struct {
 	Pause       *Pause       `json:"pause,omitempty"`
 	Observation *Observation `json:"observation,omitempty"`
 	Health      Health       `json:"health,omitempty"`
+	Proofs      *Proofs      `json:"proofs,omitempty"`    // of what is verified
 	Contended   bool         `json:"contended,omitempty"` // a stranger ended the attempt
 	Outcome     *Outcome     `json:"outcome,omitempty"`
 	Memory      *Memory      `json:"memory,omitempty"`
@@ -323,7 +325,13 @@ func (m *Memory) done(l Line) {
 			m.Contended = l.Reason
 		}
 		m.Attempt = nil
-	case Offered, Fetching, Verified, Staged, Switching, Probing, Soaking, RollingBack:
+	case Verified:
+		if a != nil {
+			b := *a
+			b.Proofs = l.Proofs
+			m.Attempt = &b
+		}
+	case Offered, Fetching, Staged, Switching, Probing, Soaking, RollingBack:
 	}
 }
 

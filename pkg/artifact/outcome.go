@@ -41,6 +41,7 @@ type Outcome struct {
 	Candidate    *Candidate    `json:"candidate,omitempty"`
 	Running      *Version      `json:"running,omitempty"`
 	Previous     *Version      `json:"previous,omitempty"`
+	Verified     *Proofs       `json:"verified,omitempty"` // of Candidate, before it was activated
 	Health       Health        `json:"health,omitempty"`
 	Probes       []ProbeResult `json:"probes,omitempty"`
 	Rollback     *Rollback     `json:"rollback,omitempty"`

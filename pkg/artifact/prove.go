@@ -462,7 +462,7 @@ func (k *core) finish(l Line, o Outcome) {
 	k.cancel(&s.work)
 	a := *k.m().Attempt
 	o.Attempt, o.By, o.Candidate, o.Started, o.Probes = a.N, a.By, &a.Candidate, a.Started, s.probes
-	o.Expected = a.Expected
+	o.Expected, o.Verified = a.Expected, a.Proofs
 	if o.Health == "" {
 		o.Health = HealthUnknown
 	}

@@ -1,6 +1,8 @@
 package artifact
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"homelab/pkg/fault"
@@ -45,6 +47,21 @@ type Proofs struct {
 	Reproduced *int    `json:"reproduced"` // independent builds; null: none are asked for
 }
 
+// more is what proves it beside the hash, for people.
+func (p Proofs) more() string {
+	var all []string
+	if p.Signature != nil {
+		all = append(all, "signed by "+*p.Signature)
+	}
+	if p.Reproduced != nil {
+		all = append(all, "rebuilt by "+strconv.Itoa(*p.Reproduced)+" others")
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(all, ", ") + ")"
+}
+
 // Named is a version as results show it.
 type Named struct {
 	ID ID `json:"id"`
@@ -57,10 +74,7 @@ func Show(o Outcome, c Config, m Memory, from, to string) Report {
 		Watch: c.Name, Run: c.Run, From: from, To: to, State: o.State, Health: o.Health,
 		Probes: o.Probes, Rollback: o.Rollback, Warnings: o.Warnings, Quarantined: []ID{},
 		Candidate: offerOf(o.Candidate), Running: named(o.Running), Previous: named(o.Previous),
-		Expected: orNull(o.Expected), SupersededBy: orNull(o.SupersededBy), Owner: orNull(o.Owner),
-	}
-	if o.Attempt > 0 {
-		r.Verified = &Proofs{Hash: true} // nothing else reaches an activation
+		Expected: orNull(o.Expected), SupersededBy: orNull(o.SupersededBy), Owner: orNull(o.Owner), Verified: o.Verified,
 	}
 	if r.Probes == nil {
 		r.Probes = []ProbeResult{}

@@ -67,6 +67,7 @@ type State struct {
 	passes    int
 	misses    int
 	blankFrom time.Time // nothing could be asked since
+	awaited   string    // of whom a candidate waits for, as it was told
 	refusals  int       // activations that changed nothing, in this attempt
 	activated *Failure  // how Activate ended
 	evidence  []string

@@ -37,6 +37,7 @@ type world struct {
 	observe   func() (Observation, error)
 	fetch     func() error
 	verify    func() error
+	proofs    Proofs
 	stage     func() error
 	activates func(to ID) error // default: runs = to
 	backs     func(to ID) error // default: runs = to
@@ -51,6 +52,7 @@ type world struct {
 	ended     *Outcome
 	activated []ID // by the target, in order
 	probedIDs []ID
+	proves    []bool // of each verification: whether further proofs were asked for
 	looks     []time.Time
 	probes    []time.Time
 	queries   []Query
@@ -226,7 +228,8 @@ func (w *world) result(e Effect) Input {
 	case DoFetch:
 		in.Err = call(w.fetch)
 	case DoVerify:
-		in.Err = call(w.verify)
+		in.Err, in.Proofs = call(w.verify), w.proofs
+		w.proves = append(w.proves, e.Prove)
 	case DoStage:
 		in.Err = call(w.stage)
 	case DoActivate:

@@ -119,7 +119,8 @@ func advice(o artifact.Outcome, name, again string, carry []string) string {
 		return with("--take-ownership")
 	case artifact.HaltedWhy:
 		return steer("history", name)
-	case artifact.Window, artifact.TooYoung, artifact.TooOld, artifact.DiskFull, artifact.WorkloadHeld, artifact.Preflight:
+	case artifact.Window, artifact.TooYoung, artifact.TooOld, artifact.DiskFull, artifact.WorkloadHeld, artifact.Preflight,
+		artifact.Unreproduced:
 		return steer("status", name)
 	}
 	switch o.Kind {
