@@ -175,6 +175,9 @@ func (k *core) notLooked(f *Failure) {
 		if s.lookErr == nil || s.lookErr.Class != Absent {
 			k.tell(SourceEvent, "", "%s", f.Error())
 		}
+		if s.Troubled || s.Stale {
+			k.tell(RecoveredEvent, "", "the source answers again")
+		}
 		s.lookErr, s.fails, s.LastGood, s.Stale, s.Troubled = f, 0, k.now, false, false
 		k.schedule(f.RetryAfter)
 		k.onceMore()

@@ -122,6 +122,8 @@ type Status struct {
 	Quarantine []Quarantine `json:"quarantine"`
 	Looks      int          `json:"looks"`
 	Failures   int          `json:"failures"`
+	Trouble    string       `json:"trouble,omitempty"` // why the source cannot be asked
+	Failing    string       `json:"failing,omitempty"` // its newest build, which is bad
 	LastGood   time.Time    `json:"last_good,omitzero"`
 	Last       *Outcome     `json:"last,omitempty"`
 }
@@ -137,6 +139,10 @@ func StatusOf(s State, watch string) Status {
 	if s.Hold != nil {
 		st.Held = s.Hold.Text
 	}
+	if s.lookErr != nil && s.lookErr.Class != Absent && s.fails >= 2 {
+		st.Trouble = s.lookErr.Error()
+	}
+	st.Failing = s.Failing
 	if st.Quarantine == nil {
 		st.Quarantine = []Quarantine{}
 	}

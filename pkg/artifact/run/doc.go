@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/notify"
 	"homelab/pkg/fault"
 	"homelab/pkg/transport"
 )
@@ -45,6 +46,9 @@ type Options struct {
 	Advise func(artifact.Outcome) string
 	// AfterRollback is told of a rollback that succeeded; nil: nobody is.
 	AfterRollback func(ctx context.Context, s artifact.Switch) error
+
+	// Receivers are told what becomes of the watch. None of them holds it up.
+	Receivers []notify.Receiver
 
 	// NeedObserve: a daemon whose target cannot tell what it runs, the very
 	// first time it is asked, is a usage error.

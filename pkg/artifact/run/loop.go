@@ -15,6 +15,7 @@ import (
 
 	"homelab/pkg/artifact"
 	"homelab/pkg/artifact/journal"
+	"homelab/pkg/artifact/notify"
 	"homelab/pkg/artifact/store"
 	"homelab/pkg/fault"
 	"homelab/pkg/poll"
@@ -40,6 +41,7 @@ const (
 	hasten       = 400 * time.Millisecond // after a first one
 	farewell     = 5 * time.Second        // at any other end
 	hookFarewell = 12 * time.Second       // a hook gets TERM, and 10 s later KILL
+	lastWords    = 2 * time.Second        // for what is still to be notified; the rest is left to the next process
 )
 
 // mailbox is the way into the loop: what is posted runs on its goroutine, in
@@ -108,6 +110,7 @@ type loop struct {
 	options atomic.Pointer[Options] // o, safe
 	now     func() time.Time        // safe
 	notify  *notifier
+	teller  *notify.Teller // safe; nil: a check tells nobody
 
 	s       artifact.State
 	gen     int // of s: results of an earlier one mean nothing
@@ -177,6 +180,9 @@ func open(ctx context.Context, o Options, m mode) (*loop, error) {
 	l.hub.phase = l.s.Memory.Phase
 	o.Desk.open(l.store, m == dry, l.hookLine)
 	l.report(rep)
+	if m != dry {
+		l.teller = notify.Open(l.base, notify.Options{Dir: o.Place.Dir(), Receivers: o.Receivers, Say: l.delivery, Now: o.Now, Dice: rand.Float64}, l.facts())
+	}
 	v := l.view()
 	l.latest.Store(&v)
 	l.options.Store(&o)
@@ -391,6 +397,7 @@ func (l *loop) feed(in artifact.Input) {
 		m = after
 	}
 	l.s = next
+	l.inform()
 	l.show()
 }
 
@@ -567,6 +574,7 @@ func (l *loop) breaks(err error) {
 		}
 	}
 	l.hub.publish(Event{Type: artifact.TroubleEvent, Time: l.now(), Text: "nothing more is begun: " + err.Error()})
+	l.inform()
 	if l.mode != daemon {
 		l.endWith(l.refusal())
 		return
@@ -662,6 +670,7 @@ func (l *loop) renew() {
 		l.breaks(err)
 		return
 	}
+	l.teller.Replace(o.Receivers, l.facts())
 	l.note("reloaded")
 	l.see()
 	l.restart(m)
@@ -724,6 +733,9 @@ func (l *loop) view() View {
 		Status: artifact.StatusOf(l.s, l.o.Config.Name), From: l.o.From, To: l.o.To, Policy: l.o.Policy,
 		Run: l.o.Config.Run, PID: os.Getpid(), Updated: l.now().Round(0), Next: artifact.NextStart(l.s.Memory, l.o.Config),
 	}
+	if l.teller != nil {
+		v.Notify = l.teller.Status()
+	}
 	if l.broken != nil {
 		kind, _ := diskKind(l.broken.err)
 		v.Kind, v.Held = kind, "nothing more is begun: "+l.broken.err.Error()
@@ -733,6 +745,13 @@ func (l *loop) view() View {
 
 // close gives everything back.
 func (l *loop) close() {
+	if l.teller != nil {
+		patience := lastWords
+		if l.stops > 0 || l.err != nil {
+			patience = hurry
+		}
+		l.teller.Close(patience)
+	}
 	l.cancel()
 	if l.journal != nil {
 		_ = l.journal.Close()

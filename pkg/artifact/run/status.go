@@ -8,6 +8,7 @@ import (
 
 	"homelab/pkg/artifact"
 	"homelab/pkg/artifact/journal"
+	"homelab/pkg/artifact/notify"
 )
 
 // View is what is told of a watch: by its daemon, and in status.json.
@@ -22,6 +23,9 @@ type View struct {
 	// Daemon: it answered just now. Never so in the file.
 	Daemon bool   `json:"daemon"`
 	Next   string `json:"next_start"` // what the next start does, for people
+	// Notify is how those stand who are told; none is configured, or no process
+	// has told since.
+	Notify []notify.Status `json:"notify,omitempty"`
 }
 
 // journalled is the view in status.json; the zero View if there is none.
