@@ -243,7 +243,8 @@ func (a *attempt) after(stepErr error) error {
 // during carries the steps out, one after the other, while the command runs:
 // "after TEXT" waits until it was printed or stands on the screen, "sleep DUR", "signal
 // INT|TERM", "type KEYS", "resize WxH", "lab ...", "kube ...", "vault ...",
-// "builds ...", "run CODE COMMAND..." and "file NAME TEXT...".
+// "builds ...", "run CODE COMMAND...", "post STATUS URL" and
+// "file NAME TEXT...".
 func (a *attempt) during(ctx context.Context, w *world, getenv func(string) string,
 	until func(context.Context, string) error, signal func(os.Signal) error, t *ptytest.Term,
 ) <-chan error {
@@ -312,6 +313,8 @@ func (a *attempt) step(ctx context.Context, w *world, getenv func(string) string
 		return w.builds.do(split(rest))
 	case "run":
 		return a.beside(w, getenv, split(rest))
+	case "post":
+		return post(ctx, split(rest))
 	case "file":
 		return w.rewrite(split(rest))
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -46,6 +48,10 @@ func cmdBuilds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("BUILDS_DIAL", s.Addr.String())
 		f := authority().Serve(w.t, w.builds.files, "dl.example.lan")
 		ts.Setenv("FILES", "https://dl.example.lan")
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Setenv("LISTEN", free.Addr().String()) // for a daemon to listen at
+		ts.Check(free.Close())
 		ts.Setenv("FILES_DIAL", f.Addr.String())
 	case args[0] == "sum" && len(args) == 3:
 		ts.Setenv(args[1], buildersim.Sum([]byte(args[2])))
@@ -137,6 +143,26 @@ func (a *attempt) beside(w *world, getenv func(string) string, words []string) e
 		return fmt.Errorf("exit code %d, not %d:\n%s%s", o.code, want, o.out, o.err)
 	}
 	return o.check()
+}
+
+// post sends an empty POST: "post STATUS URL".
+func post(ctx context.Context, words []string) error {
+	if len(words) != 2 {
+		return errors.New("post needs STATUS URL")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, words[1], nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	if strconv.Itoa(resp.StatusCode) != words[0] {
+		return fmt.Errorf("%s, not %s", resp.Status, words[0])
+	}
+	return nil
 }
 
 // rewrite replaces a file of the script: "file NAME TEXT...".
