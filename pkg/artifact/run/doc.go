@@ -29,6 +29,7 @@ type Options struct {
 	Target artifact.Target // may be a Seer too
 	Prober artifact.Prober // nil: no probes
 	Desk   *Desk           // nil: the target needs nothing of its watch
+	Prover Prover          // nil: a hash is proof enough
 
 	// From, To and Policy tell whether two processes mean the same watch: the
 	// canonical source, target and everything else that decides. They are
@@ -70,6 +71,13 @@ type Options struct {
 	Dice func() float64   // in [0, 1); nil: random
 
 	wrote func(artifact.Line) // each line that is on disk; for tests that crash
+}
+
+// Prover proves more of a new file than its hash. path is where its bytes are,
+// "" if they were not fetched, as in a check. Errors are as those of a source;
+// Hold with artifact.Unreproduced waits for as long as Config.ReproduceWait.
+type Prover interface {
+	Prove(ctx context.Context, c artifact.Candidate, path string) (artifact.Proofs, error)
 }
 
 // Listen is where hints come in and the story goes out.

@@ -150,7 +150,7 @@ func (w works) result(ctx context.Context, e artifact.Effect) (in artifact.Input
 	case artifact.DoFetch:
 		in.Err = w.fetch(ctx, e.Switch.To)
 	case artifact.DoVerify:
-		in.Err = w.verify(ctx, e.Switch.To)
+		in.Proofs, in.Err = w.verify(ctx, e.Switch.To, e.Prove)
 	case artifact.DoStage:
 		in.Stage, lost, in.Err = w.stage(ctx, w.paths(e.Switch))
 	case artifact.DoBaseline:
@@ -218,11 +218,20 @@ func (w works) fetch(ctx context.Context, c artifact.Candidate) error {
 	})
 }
 
-func (w works) verify(ctx context.Context, c artifact.Candidate) error {
-	if c.Kind != artifact.File || w.dry && !w.store.Has(c.ID) {
-		return nil
+func (w works) verify(ctx context.Context, c artifact.Candidate, prove bool) (artifact.Proofs, error) {
+	if c.Kind != artifact.File {
+		return artifact.Proofs{}, nil
 	}
-	return w.store.Verify(ctx, c.ID)
+	path := w.store.Path(c.ID)
+	if w.dry && !w.store.Has(c.ID) {
+		path = ""
+	} else if err := w.store.Verify(ctx, c.ID); err != nil {
+		return artifact.Proofs{}, err
+	}
+	if !prove || w.o.Prover == nil {
+		return artifact.Proofs{}, nil
+	}
+	return w.o.Prover.Prove(ctx, c, path)
 }
 
 // stage is the target's preflight, and then the way back: a file target may

@@ -196,6 +196,9 @@ func (o *Options) complete(m mode) error {
 	}
 	o.Config.Name = o.Place.Name
 	o.Config.Once = m != daemon
+	if m == dry {
+		o.Config.ReproduceWait = 0 // it tells what is, and waits for nobody
+	}
 	if o.Config.Run == "" {
 		o.Config.Run = FreshRun()
 	}
