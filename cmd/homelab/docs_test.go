@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -108,5 +110,57 @@ func TestDocumentedRole(t *testing.T) {
 	}
 	if len(got) != len(want) {
 		t.Errorf("%d permissions are given, not %d: %v", len(got), len(want), got)
+	}
+}
+
+// What the page about watches shows is what the program takes: its commands,
+// the unit's, the one of the ssh key, and the file.
+func TestDocumentedWatches(t *testing.T) {
+	page, err := os.ReadFile("../../docs/deploy-watch.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := os.ReadFile("../../docs/homelab-watch@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	command := regexp.MustCompile("(?m)(?:^|`|command=\"|bin/)homelab (deploy watch [^`\"\n]*)")
+	for _, m := range command.FindAllStringSubmatch(string(page)+string(unit), -1) {
+		n++
+		takesWords(t, split(m[1]))
+	}
+	if n < 20 {
+		t.Errorf("found %d command lines: the pattern goes wrong", n)
+	}
+	// The file is read whole and strictly: what is asked for is not in it.
+	file, err := os.ReadFile("../../docs/watches.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "watches.yaml")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, _ := inProcess(t, "deploy", "watch", "nobody", "-f", path, "--state-dir", t.TempDir())
+	if code != 3 || !strings.Contains(out, "has no watch nobody") {
+		t.Errorf("docs/watches.yaml: code %d, %s", code, out)
+	}
+	var shown struct {
+		Watches map[string]any
+		Rest    map[string]any `yaml:",inline"`
+	}
+	if err := yaml.Unmarshal(file, &shown); err != nil || len(shown.Watches) != 3 {
+		t.Fatalf("%d watches: %v", len(shown.Watches), err)
+	}
+	// Everything in the text is understood: what is refused is a program that is
+	// not here, a server that is not configured, an expectation no source knows.
+	for name, want := range map[string]string{
+		"www": "does not know the form commit", "site": "/usr/local/lib/homelab/site", "shop": "no Woodpecker server",
+	} {
+		code, out, _ := inProcess(t, "deploy", "watch", name, "-f", path, "--state-dir", t.TempDir(), "--once", "--expect", "commit:0123456")
+		if code != 64 || !strings.Contains(out, want) {
+			t.Errorf("%s: code %d, %s", name, code, out)
+		}
 	}
 }

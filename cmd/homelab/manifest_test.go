@@ -35,7 +35,7 @@ func inProcess(t *testing.T, args ...string) (code int, out, err string) {
 func verbsOf(c *cobra.Command) []*cobra.Command {
 	var out []*cobra.Command
 	for _, sub := range c.Commands() {
-		if !sub.HasSubCommands() && !sub.Hidden {
+		if _, is := verb.InfoOf(sub); (is || !sub.HasSubCommands()) && !sub.Hidden {
 			out = append(out, sub)
 		}
 		out = append(out, verbsOf(sub)...)

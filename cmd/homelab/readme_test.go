@@ -31,8 +31,14 @@ func TestReadmeCommands(t *testing.T) {
 // takes checks that the program takes a command line, without its own name.
 func takes(t *testing.T, line string) {
 	t.Helper()
+	takesWords(t, strings.Fields(line))
+}
+
+func takesWords(t *testing.T, words []string) {
+	t.Helper()
+	line := strings.Join(words, " ")
 	a := &app{process: process{streams: &ui.Streams{}}, flags: &verb.Flags{}, ran: func(*cobra.Command) {}}
-	c, rest, err := a.root().Find(strings.Fields(line))
+	c, rest, err := a.root().Find(words)
 	if err != nil {
 		t.Errorf("homelab %s: %v", line, err)
 		return

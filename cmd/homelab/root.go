@@ -36,6 +36,7 @@ type process struct {
 	// outlive makes the process go on when nobody reads its output any more: what
 	// a write verb has begun ends in order, whoever looks. nil: nothing to do.
 	outlive func()
+	signals *signals
 }
 
 // run executes one command line and returns the exit code. Whatever happens,

@@ -76,7 +76,9 @@ func (a *attempt) has(flag string) bool { return slices.Contains(a.args, flag) }
 func (a *attempt) path() string {
 	var out []string
 	for _, w := range a.args[1:] {
-		if strings.HasPrefix(w, "-") || len(out) == 2 {
+		// A watch has verbs of its own, where else its name stands.
+		third := len(out) == 2 && out[0] == "deploy" && out[1] == "watch" && slices.Contains([]string{"status", "history"}, w)
+		if strings.HasPrefix(w, "-") || len(out) >= 2 && !third {
 			break
 		}
 		out = append(out, w)
@@ -275,7 +277,7 @@ func fits(verdict string, code int) error {
 		"absent": {3}, "pending": {8}, "running": {8}, "denied": {4}, "unreachable": {7}, "timeout": {8},
 		"interrupted": {130, 143}, "ready": {0}, "paused": {5}, "ok": {0}, "done": {0}, "unchanged": {0}, "written": {0},
 		"created": {0}, "same": {0}, "changes": {0, 1}, "up": {0}, "stopped": {0},
-		"landed": {0}, "nothing": {0},
+		"landed": {0}, "nothing": {0}, "live": {0}, "current": {0},
 		"started": {0}, "existing": {0}, "cleaned": {0}, "restored": {0}, "aborted": {0},
 	}
 	for _, row := range fault.Table() {
@@ -317,6 +319,7 @@ func (a *attempt) oneLine(out string) error {
 	payload := slices.Contains([]string{
 		"ci logs", "ci list", "manifest", "version", "help exit-codes", "config show", "doctor",
 		"work start", "work status", "work clean", "work restore", "deployment history", "deployment diff", "deployment status", "deployment volumes",
+		"deploy watch status", "deploy watch history",
 	}, a.path()) || strings.HasPrefix(a.path(), "deployment ") && a.has("--dry-run") ||
 		strings.HasPrefix(a.path(), "completion")
 	switch {

@@ -201,7 +201,13 @@ func steady(key string, v any) any {
 		if key == "elapsed" || key == "seconds" {
 			return "SECONDS"
 		}
+		if key == "pid" || key == "seq" {
+			return strings.ToUpper(key)
+		}
 	case string:
+		if key == "run" && v != "" {
+			return "RUN"
+		}
 		if _, err := time.Parse(time.RFC3339, v); err == nil {
 			return "TIME"
 		}

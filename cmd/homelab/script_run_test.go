@@ -89,7 +89,8 @@ func parseAttempt(ts *testscript.TestScript, args []string) *attempt {
 // know, and no others.
 func environ(ts *testscript.TestScript) []string {
 	names := []string{
-		"PATH", "HOME", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TERM", "LANG", "LC_ALL", "NO_COLOR", "CI",
+		"PATH", "HOME", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME",
+		"STATE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "SSH_ORIGINAL_COMMAND", "SITE", "TERM", "LANG", "LC_ALL", "NO_COLOR", "CI",
 		"WOODPECKER_SERVER", "WOODPECKER_TOKEN", "HOMELAB_WOODPECKER_DIAL", "HOMELAB_CONFIG",
 		"VAULT_ADDR", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_NAMESPACE", "VAULT_SKIP_VERIFY",
 		"FORGEJO_TOKEN", "GITEA_TOKEN", "GITHUB_TOKEN", "GH_TOKEN",
@@ -241,7 +242,9 @@ func (a *attempt) after(stepErr error) error {
 
 // during carries the steps out, one after the other, while the command runs:
 // "after TEXT" waits until it was printed or stands on the screen, "sleep DUR", "signal
-// INT|TERM", "type KEYS", "resize WxH", "lab ...", "kube ..." and "vault ...".
+// INT|TERM", "type KEYS", "resize WxH", "lab ...", "kube ...", "vault ...",
+// "builds ...", "run CODE COMMAND...", "post STATUS URL" and
+// "file NAME TEXT...".
 func (a *attempt) during(ctx context.Context, w *world, getenv func(string) string,
 	until func(context.Context, string) error, signal func(os.Signal) error, t *ptytest.Term,
 ) <-chan error {
@@ -255,8 +258,9 @@ func (a *attempt) during(ctx context.Context, w *world, getenv func(string) stri
 	}
 	go func() {
 		for _, line := range steps {
-			if err := a.step(ctx, w, head, line, until, signal, t); err != nil {
+			if err := a.step(ctx, w, getenv, head, line, until, signal, t); err != nil {
 				done <- fmt.Errorf("%s: %w", line, err)
+				_ = signal(syscall.SIGTERM) // what has no end of its own does not outlast its script
 				return
 			}
 		}
@@ -265,7 +269,7 @@ func (a *attempt) during(ctx context.Context, w *world, getenv func(string) stri
 	return done
 }
 
-func (a *attempt) step(ctx context.Context, w *world, head, line string,
+func (a *attempt) step(ctx context.Context, w *world, getenv func(string) string, head, line string,
 	until func(context.Context, string) error, signal func(os.Signal) error, t *ptytest.Term,
 ) error {
 	verb, rest, _ := strings.Cut(line, " ")
@@ -305,6 +309,14 @@ func (a *attempt) step(ctx context.Context, w *world, head, line string,
 		return w.kube.Do(split(rest)...)
 	case "vault":
 		return w.doVault(split(rest))
+	case "builds":
+		return w.builds.do(split(rest))
+	case "run":
+		return a.beside(w, getenv, split(rest))
+	case "post":
+		return post(ctx, split(rest))
+	case "file":
+		return w.rewrite(split(rest))
 	}
 	return errors.New("unknown step")
 }

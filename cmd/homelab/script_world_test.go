@@ -35,8 +35,10 @@ type world struct {
 	term    *ptytest.Term
 
 	registry *httptest.Server
+	builds   *builds
 
 	mu        sync.Mutex
+	besides   int // commands run beside another
 	recorders map[string]*recorder
 }
 

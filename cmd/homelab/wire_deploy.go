@@ -16,7 +16,7 @@ func (a *app) deployDeps() deploy.Deps {
 	return deploy.Deps{
 		IO: a.streams, Flags: a.flags, Checkout: a.checkout,
 		Cluster: a.cluster, Images: a.images, Pipeline: a.pipelineFact,
-		Stacks: a.stackDeps(),
+		Stacks: a.stackDeps(), Watch: a.watchDeps(),
 	}
 }
 
@@ -26,7 +26,7 @@ func (a *app) cluster(ctx context.Context, namespace string) (deploy.Conn, error
 	if err != nil {
 		return deploy.Conn{}, err
 	}
-	c, err := a.kube(e, namespace)
+	c, err := a.connectCluster(e, namespace)
 	if err != nil {
 		return deploy.Conn{}, err
 	}
@@ -37,7 +37,9 @@ func (a *app) cluster(ctx context.Context, namespace string) (deploy.Conn, error
 	}, nil
 }
 
-func (a *app) kube(e *config.Effective, namespace string) (*kube.Cluster, error) {
+// connectCluster makes the client of the cluster that e names. Nothing is
+// dialled.
+func (a *app) connectCluster(e *config.Effective, namespace string) (*kube.Cluster, error) {
 	host, _ := a.env.Lookup(config.EnvKubeHost)
 	port, _ := a.env.Lookup(config.EnvKubePort)
 	path, _ := a.env.Lookup("PATH")

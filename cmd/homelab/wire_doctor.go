@@ -50,6 +50,6 @@ func (a *app) doctorDeps() doctor.Deps {
 			}
 			return &doctor.Server{Transport: stack, Close: stack.CloseIdleConnections}, nil
 		},
-		Cluster: a.kube,
+		Cluster: a.connectCluster,
 	}
 }

@@ -164,10 +164,22 @@ func (k *kubelet) write(p Object, phase string, state Object, ready bool) {
 		c["lastState"] = k.last
 	}
 	if state["running"] != nil || state["terminated"] != nil || k.restarts > 0 {
-		c["imageID"] = ImageID(image)
+		c["imageID"] = k.s.imageID(image)
 		c["containerID"] = fmt.Sprintf("containerd://%s-%d", k.uid, k.restarts)
 	}
-	status["containerStatuses"] = []any{c}
+	all := []any{c}
+	for _, other := range containers(p) {
+		if other["name"] == k.l.Container { // whose life the others share
+			continue
+		}
+		o := clone(c)
+		o["name"], o["image"] = other["name"], other["image"]
+		if c["imageID"] != "" {
+			o["imageID"] = k.s.imageID(str(other["image"]))
+		}
+		all = append(all, o)
+	}
+	status["containerStatuses"] = all
 	k.s.set("pods", p, status)
 	k.s.soon(k.l, 0)
 }
@@ -202,6 +214,23 @@ func waiting(reason, message string) Object {
 		w["message"] = message
 	}
 	return Object{"waiting": w}
+}
+
+// SetDigest says what a container started from now on shows as its imageID
+// where its spec names image.
+func (s *Sim) SetDigest(image, imageID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.digests[image] = imageID
+}
+
+func (s *Sim) imageID(image string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id, ok := s.digests[image]; ok {
+		return id
+	}
+	return ImageID(image)
 }
 
 func (k *kubelet) schedule(p Object) {

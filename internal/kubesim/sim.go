@@ -90,6 +90,7 @@ type Sim struct {
 	cutLogs   chan struct{}       // closed and replaced when followed logs are cut
 	commands  func(*Command) int  // plays what exec starts; nil: Play
 	noSockets bool                // no WebSockets
+	digests   map[string]string   // imageIDs by reference, where SetDigest says so
 	expected  map[string]Plan     // of rollouts written through the API; the brain's work guards it
 
 	typesOnce sync.Once
@@ -124,7 +125,7 @@ func New(o Options) *Sim {
 	}
 	s := &Sim{
 		o: o, kinds: kinds(), rv: o.FirstVersion, oldest: o.FirstVersion, live: map[string]map[string]*record{},
-		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]*logText{}, cutLogs: make(chan struct{}), expected: map[string]Plan{},
+		changed: make(chan struct{}), users: map[string]User{}, watches: map[*watch]struct{}{}, logs: map[string]*logText{}, cutLogs: make(chan struct{}), expected: map[string]Plan{}, digests: map[string]string{},
 	}
 	s.brain.s, s.brain.loads = s, map[string]*load{}
 	s.AddUser(User{Name: "admin", Token: Admin})

@@ -2,6 +2,7 @@ package kubesim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -98,7 +100,18 @@ func (s *Sim) modify(w http.ResponseWriter, r *http.Request, q *Request, answere
 		s.mu.Lock()
 		return
 	}
-	next, code, message := s.change(q, r.Method, kind, k, live, body, patch)
+	next, code, message, causes := s.change(q, r.Method, kind, k, live, body, patch)
+	if code != 0 && len(causes) > 0 {
+		o := statusObject(code, message, 0)
+		o["details"] = Object{"name": name, "group": k.group, "kind": q.Resource, "causes": causes}
+		s.mu.Unlock()
+		answered(code)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(o)
+		s.mu.Lock()
+		return
+	}
 	if code != 0 {
 		refused(code, "%s", message)
 		return
@@ -132,7 +145,7 @@ func (s *Sim) modify(w http.ResponseWriter, r *http.Request, q *Request, answere
 }
 
 // change is what a write makes of live, or why it is refused.
-func (s *Sim) change(q *Request, method, kind string, k kind, live, body Object, patch []Object) (next Object, code int, message string) {
+func (s *Sim) change(q *Request, method, kind string, k kind, live, body Object, patch []Object) (next Object, code int, message string, causes []any) {
 	gvk := schema.GroupVersionKind{Group: k.group, Version: k.version, Kind: k.kind}
 	was := &unstructured.Unstructured{Object: numbers(live)}
 	if live == nil {
@@ -141,7 +154,7 @@ func (s *Sim) change(q *Request, method, kind string, k kind, live, body Object,
 	was.SetGroupVersionKind(gvk)
 	m, err := manager(s.types(), gvk)
 	if err != nil {
-		return nil, 500, err.Error()
+		return nil, 500, err.Error(), nil
 	}
 	who := q.Query.Get("fieldManager")
 	if who == "" {
@@ -150,11 +163,23 @@ func (s *Sim) change(q *Request, method, kind string, k kind, live, body Object,
 	var o runtime.Object
 	if kind == "application/apply-patch+yaml" {
 		if who == "" {
-			return nil, 400, "fieldManager is required for apply patch"
+			return nil, 400, "fieldManager is required for apply patch", nil
 		}
 		force, _ := strconv.ParseBool(q.Query.Get("force"))
+		if rv := str(meta(body)["resourceVersion"]); live != nil && rv != "" && rv != meta(live)["resourceVersion"] {
+			return nil, 409, changedSince, nil
+		}
+		if uid := str(meta(body)["uid"]); uid != "" && (live == nil || uid != meta(live)["uid"]) {
+			return nil, 409, fmt.Sprintf("uid mismatch: the provided object specified uid %s", uid), nil
+		}
 		if o, err = m.Apply(was, &unstructured.Unstructured{Object: numbers(body)}, who, force); err != nil {
-			return nil, 409, err.Error()
+			var said apierrors.APIStatus
+			if errors.As(err, &said) && said.Status().Details != nil {
+				for _, c := range said.Status().Details.Causes {
+					causes = append(causes, Object{"reason": string(c.Type), "message": c.Message, "field": c.Field})
+				}
+			}
+			return nil, 409, err.Error(), causes
 		}
 	} else {
 		want := body
@@ -163,7 +188,7 @@ func (s *Sim) change(q *Request, method, kind string, k kind, live, body Object,
 			if patch != nil && kind == "application/json-patch+json" {
 				for _, p := range patch {
 					if p["op"] != "replace" {
-						return nil, 422, "kubesim plays no JSON patch but replace"
+						return nil, 422, "kubesim plays no JSON patch but replace", nil
 					}
 					path := strings.Split(strings.TrimPrefix(str(p["path"]), "/"), "/")
 					at := want
@@ -177,20 +202,22 @@ func (s *Sim) change(q *Request, method, kind string, k kind, live, body Object,
 			}
 		}
 		if rv := str(meta(want)["resourceVersion"]); live != nil && rv != "" && rv != meta(live)["resourceVersion"] {
-			return nil, 409, "the object has been modified; please apply your changes to the latest version and try again"
+			return nil, 409, changedSince, nil
 		}
 		now := &unstructured.Unstructured{Object: numbers(want)}
 		now.SetGroupVersionKind(gvk)
 		if o, err = m.Update(was, now, who); err != nil {
-			return nil, 422, err.Error()
+			return nil, 422, err.Error(), nil
 		}
 	}
 	u, ok := o.(*unstructured.Unstructured)
 	if !ok {
-		return nil, 500, fmt.Sprintf("%T", o)
+		return nil, 500, fmt.Sprintf("%T", o), nil
 	}
-	return clone(u.Object), 0, ""
+	return clone(u.Object), 0, "", nil
 }
+
+const changedSince = "the object has been modified; please apply your changes to the latest version and try again"
 
 // mergePatch merges by RFC 7386.
 func mergePatch(to, from Object) {

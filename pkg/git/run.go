@@ -55,6 +55,9 @@ type Command struct {
 	// Sweep ends what the command left running in its process group when it
 	// exits by itself. Git is not swept: it may leave a credential cache.
 	Sweep bool
+	// SweepFailed does so only if it exits with anything but 0: what failed must
+	// not go on changing things behind the back of who decides what follows.
+	SweepFailed bool
 }
 
 // Result is what a process left.
@@ -66,6 +69,16 @@ type Result struct {
 
 // ErrNoProgram is in the error of a program that is not in PATH.
 var ErrNoProgram = errors.New("program not found")
+
+// StartError is a program that was never started: nothing has happened.
+type StartError struct {
+	Name string
+	Err  error
+}
+
+func (e *StartError) Error() string { return "start " + e.Name + ": " + e.Err.Error() }
+
+func (e *StartError) Unwrap() error { return e.Err }
 
 // CommandError is a process that ended with anything but 0. It never shows the
 // user info of a URL nor a header value among the arguments.
@@ -127,7 +140,7 @@ func (e *TooLargeError) Error() string {
 // only after that, so no child outlives it. The error is then ctx's cause, and
 // Result still holds what was read: a push that was cut off may have reported
 // its refs. Otherwise the error is nil for exit status 0, a *CommandError for
-// any other end, ErrNoProgram, or the reason why it could not be started.
+// any other end, ErrNoProgram, or a *StartError: it could not be started.
 func Run(ctx context.Context, c Command) (Result, error) {
 	argv := redactArgs(append([]string{c.Name}, c.Args...))
 	none := Result{ExitCode: -1}
@@ -140,9 +153,9 @@ func Run(ctx context.Context, c Command) (Result, error) {
 		return none, err
 	}
 	if info, err := os.Stat(c.Dir); err != nil {
-		return none, fmt.Errorf("%s: %w", c.Name, err)
+		return none, &StartError{c.Name, err}
 	} else if !info.IsDir() || !filepath.IsAbs(c.Dir) {
-		return none, fmt.Errorf("%s: %s is not an absolute directory", c.Name, c.Dir)
+		return none, &StartError{c.Name, fmt.Errorf("%s is not an absolute directory", c.Dir)}
 	}
 
 	limit := c.MaxOutput
@@ -168,12 +181,12 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	var out pipes
 	defer out.close()
 	if cmd.Stdout, err = out.to(writerOr(c.Stdout, stdout)); err != nil {
-		return none, err
+		return none, &StartError{c.Name, err}
 	}
 	cmd.Stderr = cmd.Stdout
 	if c.Stderr == nil || !same(c.Stdout, c.Stderr) {
 		if cmd.Stderr, err = out.to(writerOr(c.Stderr, stderr)); err != nil {
-			return none, err
+			return none, &StartError{c.Name, err}
 		}
 	}
 
@@ -196,12 +209,12 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	}
 
 	if err := cmd.Start(); err != nil {
-		return none, fmt.Errorf("start %s: %w", c.Name, err)
+		return none, &StartError{c.Name, err}
 	}
 	out.started()
 	err = cmd.Wait()
 	killer.Wait()
-	if c.Sweep {
+	if c.Sweep || c.SweepFailed && !cmd.ProcessState.Success() {
 		_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL)
 	}
 	writeErr := out.drain(over, pipeDelay)

@@ -85,6 +85,16 @@ func TestRunDoesNotStart(t *testing.T) {
 	if _, err := git.Run(t.Context(), c); err == nil {
 		t.Error("a relative directory was accepted")
 	}
+	// What never ran can be told from what ran and failed.
+	c = sh(t, "")
+	c.Name, c.Args = filepath.Join(c.Dir, "plain"), nil
+	if err := os.WriteFile(c.Name, []byte("echo ran >ran\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var start *git.StartError
+	if _, err := git.Run(t.Context(), c); !errors.As(err, &start) || !errors.Is(err, os.ErrPermission) {
+		t.Errorf("not executable: %v", err)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the cause")
 	cancel(cause)
@@ -280,29 +290,41 @@ func TestRunCancelEndsTheGroup(t *testing.T) {
 	}
 }
 
-// What a command leaves behind must not keep its caller waiting, and with
-// Sweep it is ended.
+// What a command leaves behind must not keep its caller waiting, and is ended
+// if that was asked for.
 func TestRunLeftBehind(t *testing.T) {
-	for _, sweep := range []bool{false, true} {
-		c := sh(t, "sleep 60 & echo $!")
-		c.Sweep = sweep
-		start := time.Now()
-		res, err := git.Run(t.Context(), c)
-		if err != nil || time.Since(start) > 5*time.Second {
-			t.Fatalf("%v after %v", err, time.Since(start))
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(res.Stdout)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sweep {
-			if alive(pid) {
-				t.Error("it was not swept")
+	for _, tc := range []struct {
+		name               string
+		sweep, sweepFailed bool
+		exit               int
+		ended              bool
+	}{
+		{"git", false, false, 0, false},
+		{"sweep", true, false, 0, true},
+		{"what succeeded may leave something", false, true, 0, false},
+		{"what failed may not", false, true, 75, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := sh(t, fmt.Sprintf("sleep 60 & echo $!; exit %d", tc.exit))
+			c.Sweep, c.SweepFailed = tc.sweep, tc.sweepFailed
+			start := time.Now()
+			res, err := git.Run(t.Context(), c)
+			if res.ExitCode != tc.exit || time.Since(start) > 5*time.Second {
+				t.Fatalf("%v after %v", err, time.Since(start))
 			}
-			continue
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Errorf("it was ended without being asked to: %v", err)
-		}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(res.Stdout)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.ended {
+				if alive(pid) {
+					t.Error("it was not ended")
+				}
+				return
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Errorf("it was ended without being asked to: %v", err)
+			}
+		})
 	}
 }

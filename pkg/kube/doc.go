@@ -7,6 +7,6 @@
 // fixed API paths, JSON, no discovery, no typed clientset, no informers. RetryWatcher
 // stops at 410 and UntilWithSync hides 401 and 403; here a broken watch is
 // repaired, and only a refusal by the API server itself ends it (ADR 0005).
-// Nothing is written here: Dynamic and Transport lend the connection to those
-// who write, with the same limits, trust and errors.
+// Apply is the one write here; Dynamic and Transport lend the connection to
+// those who write more, with the same limits, trust and errors.
 package kube

@@ -23,6 +23,7 @@ type StatusError struct {
 	Message    string        // the server's words; from a proxy a description of the answer
 	RetryAfter time.Duration // 0: not given
 	Proxy      bool          // the body was no Kubernetes Status: nothing is refused, the API server was not reached
+	Causes     []Cause       // the server's details; nil: none
 
 	Verb      string // get, list, watch
 	Resource  Resource
@@ -146,7 +147,8 @@ type status struct {
 	Reason  string `json:"reason"`
 	Code    int    `json:"code"`
 	Details struct {
-		RetryAfterSeconds int `json:"retryAfterSeconds"`
+		RetryAfterSeconds int     `json:"retryAfterSeconds"`
+		Causes            []Cause `json:"causes"`
 	} `json:"details"`
 }
 
@@ -171,7 +173,7 @@ func statusError(q request, code int, h http.Header, body []byte) *StatusError {
 }
 
 func (e *StatusError) fill(s status) {
-	e.Reason, e.Message = s.Reason, s.Message
+	e.Reason, e.Message, e.Causes = s.Reason, s.Message, s.Details.Causes
 	if d := time.Duration(s.Details.RetryAfterSeconds) * time.Second; d > 0 {
 		e.RetryAfter = d
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,12 +21,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"homelab/pkg/poll"
+	"homelab/pkg/transport"
 )
 
 const (
 	attempt = 5 * time.Second
 	tries   = 3        // of one question, when no answer came
 	maxBlob = 16 << 20 // of a configuration or provenance
+	maxKept = 32 << 20 // of all that is remembered
 )
 
 // Options of New. The zero value asks with the user's docker credentials.
@@ -35,7 +38,7 @@ type Options struct {
 	UserAgent   string
 	Proxy       func(*url.URL) (*url.URL, error) // nil: none
 	Log         func(format string, args ...any)
-	Transport   http.RoundTripper // instead of one of its own
+	Transport   http.RoundTripper // instead of one of its own, such as a *transport.Stack with a pin
 }
 
 // Client asks registries. It is safe for concurrent use, remembers by digest
@@ -45,13 +48,19 @@ type Client struct {
 	next http.RoundTripper
 	keys authn.Keychain
 
-	mu    sync.Mutex
-	known map[v1.Hash][]byte // manifests, configurations and provenance, digest checked
+	mu       sync.Mutex
+	known    map[v1.Hash][]byte // manifests, configurations and provenance, digest checked
+	size     int                // of them, in bytes
+	puller   *remote.Puller     // of Tag; nil: to be made
+	headless map[string]bool    // registries whose HEAD does not tell enough
+	follows  map[string]following
 }
 
 // New returns a Client. The error names a pull secret that cannot be read.
 func New(o Options) (*Client, error) {
-	c := &Client{o: o, next: o.Transport, known: map[v1.Hash][]byte{}}
+	c := &Client{
+		o: o, next: o.Transport, known: map[v1.Hash][]byte{}, headless: map[string]bool{}, follows: map[string]following{},
+	}
 	if c.next == nil {
 		d := net.Dialer{Timeout: attempt, KeepAlive: 15 * time.Second}
 		c.next = &http.Transport{
@@ -111,13 +120,17 @@ type session struct {
 }
 
 func (c *Client) session(ref string) (*session, error) {
-	p, err := remote.NewPuller(
+	p, err := c.newPuller()
+	return &session{c: c, ref: ref, puller: p}, err
+}
+
+func (c *Client) newPuller() (*remote.Puller, error) {
+	return remote.NewPuller(
 		remote.WithTransport(guard{c}), remote.WithAuthFromKeychain(c.keys), remote.WithUserAgent(c.o.UserAgent),
 		// try repeats; a retry inside a retry multiplies.
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}), remote.WithRetryPredicate(func(error) bool { return false }),
 		remote.WithRetryStatusCodes(),
 	)
-	return &session{c: c, ref: ref, puller: p}, err
 }
 
 // try asks f until there is an answer, three times at most.
@@ -129,8 +142,8 @@ func (s *session) try(ctx context.Context, f func(context.Context) error) error 
 			return nil
 		}
 		err = classify(ctx, s.ref, err)
-		var plain *PlainError
-		if n == tries || errors.As(err, &plain) || !errors.As(err, new(*UnreachableError)) {
+		final := errors.As(err, new(*PlainError)) || errors.As(err, new(*LimitedError))
+		if n == tries || final || !errors.As(err, new(*UnreachableError)) {
 			return err
 		}
 		s.c.log("%v; again", err)
@@ -231,6 +244,10 @@ func (c *Client) recall(h v1.Hash) []byte {
 func (c *Client) remember(h v1.Hash, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.size += len(b) - len(c.known[h]); c.size > maxKept {
+		clear(c.known)
+		c.size = len(b)
+	}
 	c.known[h] = b
 }
 
@@ -252,6 +269,8 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &PlainError{Host: r.URL.Host}
 	}
 	start := time.Now()
+	// The library follows redirects itself: blobs are often kept elsewhere.
+	r = r.WithContext(transport.WithCall(r.Context(), transport.Call{ByHand: true}))
 	res, err := g.c.next.RoundTrip(r)
 	took := time.Since(start).Round(time.Millisecond)
 	if err != nil {
@@ -262,8 +281,39 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	g.c.log("registry %s %s%s: %d (%s)", r.Method, r.URL.Host, r.URL.Path, res.StatusCode, took)
+	if res.StatusCode == http.StatusTooManyRequests {
+		_ = res.Body.Close()
+		return nil, &LimitedError{Host: r.URL.Host, After: after(res)} // the library keeps no headers
+	}
+	if strings.Contains(r.URL.Path, "/manifests/") {
+		// What is cut off here has another digest, or is no JSON.
+		res.Body = limitedBody{io.LimitReader(res.Body, maxManifest), res.Body}
+	}
 	return res, nil
 }
+
+// maxManifest is more than registries take.
+const maxManifest = 8 << 20
+
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// after is how long a registry that counts requests wants silence; 0: it does
+// not say.
+func after(res *http.Response) time.Duration {
+	if d := transport.RetryAfter(res); d > 0 {
+		return min(d, mostAfter)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(res.Header.Get("RateLimit-Reset")), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(n)*time.Second, mostAfter)
+}
+
+const mostAfter = time.Hour // no registry silences a watch for good
 
 // pullSecret holds the credentials of one .dockerconfigjson.
 type pullSecret map[string]authn.AuthConfig

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -38,6 +39,11 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // Absent says that the registry knows no such image.
 func (e *RefusedError) Absent() bool { return e.Code == http.StatusNotFound }
 
+// Denied says that the registry wants other credentials.
+func (e *RefusedError) Denied() bool {
+	return e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden
+}
+
 // InvalidError is a reference that is none; nothing was asked.
 type InvalidError struct {
 	Ref string
@@ -56,6 +62,20 @@ func (e *PlainError) Error() string {
 	return e.Host + " would be asked over plain http, which needs --insecure-registry " + e.Host
 }
 
+// LimitedError is a registry, or its token server, that counts requests and
+// wants no more for now (429). It comes inside an *UnreachableError.
+type LimitedError struct {
+	Host  string
+	After time.Duration // how long it asks to wait; 0: it does not say
+}
+
+func (e *LimitedError) Error() string {
+	if e.After == 0 {
+		return e.Host + " answers 429: too many requests"
+	}
+	return fmt.Sprintf("%s answers 429: too many requests, again in %s", e.Host, e.After)
+}
+
 // TimeoutError is an attempt that took too long.
 type TimeoutError struct{}
 
@@ -65,11 +85,14 @@ func (TimeoutError) Error() string { return "no answer within 5s" }
 func classify(ctx context.Context, ref string, err error) error {
 	var said *transport.Error
 	var plain *PlainError
+	var limited *LimitedError
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.As(err, &plain):
 		return &UnreachableError{Ref: ref, Err: plain}
+	case errors.As(err, &limited):
+		return &UnreachableError{Ref: ref, Err: limited}
 	case errors.Is(err, TimeoutError{}):
 		return &UnreachableError{Ref: ref, Err: TimeoutError{}}
 	case !errors.As(err, &said):

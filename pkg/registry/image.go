@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -64,7 +65,8 @@ func (i Image) On(platform string) (revision, from string) {
 // Resolve asks for the image behind ref, a tag or a digest. A nil error means
 // that everything was read: an empty Revision is then the registry's answer.
 // Else the error is *InvalidError, *UnreachableError, *RefusedError or ctx's
-// cause, and the Image has what was learnt before. A tag is asked for anew
+// cause, and the Image has what was learnt; images of an index that are not
+// there do not keep the others from being read. A tag is asked for anew
 // each time, what has a digest once. Source: GET /v2/{name}/manifests/{ref},
 // /v2/{name}/blobs/{digest}, OCI distribution spec 1.1.
 func (c *Client) Resolve(ctx context.Context, ref string) (Image, error) {
@@ -166,11 +168,18 @@ const (
 // nothing else tells about.
 func (s *session) index(ctx context.Context, repo name.Repository, m manifest, i *Image, depth int) error {
 	first := len(i.Platforms)
+	var missing error // an index may name more than its registry holds
 	for _, d := range m.Manifests {
 		if d.Annotations[referenceType] == attestation || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
 			continue
 		}
 		raw, _, err := s.manifest(ctx, repo.Digest(d.Digest.String()))
+		if refused, ok := errors.AsType[*RefusedError](err); ok && refused.Absent() {
+			if missing == nil {
+				missing = err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -207,7 +216,7 @@ func (s *session) index(ctx context.Context, repo name.Repository, m manifest, i
 			return err
 		}
 	}
-	return nil
+	return missing
 }
 
 // found takes a revision unless there is one already.

@@ -21,9 +21,30 @@ const (
 // and has not failed ends as timed out. It is for workloads that were read a
 // moment ago; whoever wants a rollout to have settled waits for it.
 func Look(ctx context.Context, c Cluster, targets []Config, src Sources) []Verdict {
+	h := single(ctx, c, targets, src, Memory{}, false)
+	out := make([]Verdict, len(targets))
+	for i, t := range h.targets {
+		out[i] = t.verdict
+	}
+	return out
+}
+
+// Again is Look at one workload by somebody who looks again and again: m is
+// what the look before returned, so that graces count from first sight and a
+// workload that moved on is told from one that has not come yet. The zero
+// Memory is the first look. What is not ready comes with its explanation.
+func Again(ctx context.Context, c Cluster, target Config, src Sources, m Memory) (Verdict, Memory) {
+	t := single(ctx, c, []Config{target}, src, m, true).targets[0]
+	return t.verdict, t.snap.Memory
+}
+
+// single looks once, on what m knows of the looks before. With explain it also
+// fetches what explains why a workload is not ready: events and the log.
+func single(ctx context.Context, c Cluster, targets []Config, src Sources, m Memory, explain bool) *hub {
 	h := &hub{c: c, src: src, ctx: ctx, emit: func(int, Verdict) {}, wake: make(chan struct{}, 1), spaces: map[string]*space{}}
 	for i, cfg := range targets {
 		t := &tracked{i: i, cfg: cfg, asked: map[Want]*ask{}}
+		t.snap.Memory = m
 		t.snap.Events, t.snap.Nodes, t.snap.Claims = map[string]Events{}, map[string]NodeAnswer{}, map[string]ClaimAnswer{}
 		t.snap.Logs, t.snap.Images, t.snap.Ancestry = map[Want]LogTail{}, map[string]ImageAnswer{}, map[string]Descent{}
 		h.targets = append(h.targets, t)
@@ -74,8 +95,7 @@ func Look(ctx context.Context, c Cluster, targets []Config, src Sources) []Verdi
 		}
 		h.gain(ctx, wants)
 	}
-	out := make([]Verdict, len(targets))
-	for i, t := range h.targets {
+	for _, t := range h.targets {
 		if !t.verdict.Final() && t.snap.Target != nil && t.snap.Target.Paused {
 			h.patient(t)
 		}
@@ -83,9 +103,22 @@ func Look(ctx context.Context, c Cluster, targets []Config, src Sources) []Verdi
 			t.snap.Ended = TimeUp
 			t.verdict = h.assess(t)
 		}
-		out[i] = t.verdict
 	}
-	return out
+	clear(wants)
+	for _, t := range h.targets {
+		for _, w := range t.verdict.Fetch {
+			if explain && explains(w.Kind) && t.verdict.Outcome != Ready && t.asked[w] == nil {
+				wants[t] = append(wants[t], w)
+			}
+		}
+	}
+	if len(wants) > 0 && ctx.Err() == nil {
+		h.gain(ctx, wants)
+		for t := range wants {
+			t.verdict = h.assess(t)
+		}
+	}
+	return h
 }
 
 // gain asks for all wants at once.

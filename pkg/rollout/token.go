@@ -181,3 +181,7 @@ func aside(repo string) bool {
 		return strings.HasSuffix(repo, "linkerd/proxy")
 	}
 }
+
+// Carries reports whether text, such as a tag, names the commit, by the rule
+// that the image gate goes by.
+func Carries(text, commit string) bool { return carries(text, Expected{Commit: commit}, true) }

@@ -19,5 +19,6 @@
 // without an http.Client: that would follow redirects by its own rules, which
 // carry Authorization to other ports of a host and any other header, such as
 // X-Vault-Token, to any host. An http.Client that a library insists on may sit
-// on top: no response with a Location to follow ever reaches it.
+// on top: no response with a Location to follow ever reaches it, unless it asks
+// for one (Call.ByHand).
 package transport

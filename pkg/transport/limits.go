@@ -37,6 +37,7 @@ type Call struct {
 	Idle    time.Duration                      // no body byte for this long while one is waited for; 0 means 10 s
 	Check   func(*http.Response, []byte) error // what only decoding shows; an error makes a 2xx transient. Not for streams
 	Known   string                             // key of "this call has succeeded before in this run"; "" means method and path
+	ByHand  bool                               // a redirect is not followed but handed to the Judge, wherever it leads
 }
 
 type (

@@ -9,7 +9,8 @@ import (
 const maxHops = 3
 
 // redirect follows a GET's redirects inside the origin and turns every other
-// one into a *RedirectError (ADR 0023). It stands outside the token layer, so
+// one into a *RedirectError (ADR 0023), unless the call wants to see them itself:
+// where the address is the answer, following it costs a request. It stands outside the token layer, so
 // each hop is checked again before it gets the credential.
 type redirect struct {
 	next http.RoundTripper
@@ -24,7 +25,7 @@ func (r *redirect) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for hop := 0; ; hop++ {
 		resp, err := r.next.RoundTrip(req)
-		if err != nil || !redirects(resp) {
+		if err != nil || !redirects(resp) || CallOf(req.Context()).ByHand {
 			return resp, err
 		}
 		// A short body read to its end leaves the connection usable.

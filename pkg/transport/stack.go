@@ -25,7 +25,7 @@ type Options struct {
 }
 
 // Stack sends one request once: it does not retry and sets no total time.
-// Redirects never leave it (see *RedirectError).
+// Redirects never leave it (see *RedirectError), but for calls with ByHand.
 type Stack struct {
 	top    http.RoundTripper
 	base   *http.Transport

@@ -289,6 +289,26 @@ func TestTokenAndRedirects(t *testing.T) {
 		t.Errorf("elsewhere arrived: %+v", got)
 	}
 
+	// A call that wants to see redirects itself is shown them, and none is
+	// followed.
+	for _, target := range []string{"/b", elsewhere.URL + "/"} {
+		to = target
+		before := len(s.arrivals())
+		ctx := WithCall(t.Context(), Call{ByHand: true})
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, home+"/away", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := NewRetry(RetryOptions{Next: st, Judge: func(Exchange) Judgement { return Judgement{Class: Answer} }}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != code || resp.Header.Get("Location") != target || len(s.arrivals()) != before+1 || len(elsewhere.arrivals()) != 0 {
+			t.Errorf("by hand: %s, %q", resp.Status, resp.Header.Get("Location"))
+		}
+	}
+
 	// The retry layer sees what its Judge makes of it.
 	to = "https://login.homelab.test/"
 	r := NewRetry(RetryOptions{Next: st, Judge: sort})

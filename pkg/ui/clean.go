@@ -217,17 +217,16 @@ func NewLineWriter(most int, emit func(line string)) *LineWriter {
 
 // Write never fails.
 func (w *LineWriter) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		line, rest, found := strings.Cut(string(p), "\n")
+	for text := string(p); text != ""; {
+		line, rest, found := strings.Cut(text, "\n")
 		w.add(line)
 		if !found {
 			break
 		}
 		w.flush()
-		p = []byte(rest)
+		text = rest
 	}
-	return n, nil
+	return len(p), nil
 }
 
 // Close emits what no line end followed. It never fails.

@@ -210,6 +210,22 @@ func patience(ctx context.Context) time.Duration {
 	return d
 }
 
+type impatientKey struct{}
+
+// Impatient lets calls under ctx end with the first passing fault, for callers
+// that look again by a schedule of their own. Refusals are still confirmed.
+func Impatient(ctx context.Context) context.Context {
+	return context.WithValue(WithPatience(ctx, time.Second), impatientKey{}, true)
+}
+
+func impatient(req *http.Request) bool {
+	if req == nil {
+		return false
+	}
+	on, _ := req.Context().Value(impatientKey{}).(bool)
+	return on
+}
+
 type unconfirmedKey struct{}
 
 // Unconfirmed lets calls under ctx report the server's 404 as answered once,
@@ -269,6 +285,7 @@ func (c *Client) fail(ctx context.Context, r request, err error) error {
 	var inner *APIError
 	if errors.As(err, &inner) {
 		out.Status, out.Text, out.Err, out.Class = inner.Status, inner.Text, inner.Err, inner.Class
+		out.RetryAfter = inner.RetryAfter
 	} else {
 		out.Err = bare(err)
 	}

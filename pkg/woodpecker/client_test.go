@@ -222,3 +222,30 @@ func TestUserOnce(t *testing.T) {
 		}
 	})
 }
+
+// Who looks again by a schedule of their own is told at once, and what the
+// server asked for; a refusal is still confirmed.
+func TestImpatient(t *testing.T) {
+	for status, tries := range map[int]int{502: 1, 429: 1, 404: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			c := client(t, "https://ci.example", func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path == "/healthz" {
+					return answer(r, 204, "", ""), nil
+				}
+				asked++
+				x := answer(r, status, textType, "no")
+				x.Header.Set("Retry-After", "90")
+				return x, nil
+			})
+			_, err := c.Pipelines(Impatient(t.Context()), 1, ListOptions{})
+			var api *APIError
+			if !errors.As(err, &api) || api.Status != status || asked != tries {
+				t.Fatalf("%d: %v after %d tries", status, err, asked)
+			}
+			if limited := status == 429; (api.RetryAfter == 90*time.Second) != limited || (api.Class == Refused) != (status == 404) {
+				t.Errorf("%d: %+v", status, api)
+			}
+		})
+	}
+}

@@ -38,6 +38,8 @@ type APIError struct {
 	Tries  int           // requests made
 	For    time.Duration // how long it has been tried
 	Err    error         // cause below HTTP; may be nil
+
+	RetryAfter time.Duration // what the last answer asked for; 0: nothing
 }
 
 func (e *APIError) Error() string {

@@ -17,7 +17,11 @@ import (
 // tested with recorded answers.
 func (c *Client) judge(x transport.Exchange) transport.Judgement {
 	c.note(x.Response)
-	return judge(x, c.sawVersion())
+	j := judge(x, c.sawVersion())
+	if j.Class == transport.Transient && impatient(x.Request) {
+		j.Class = transport.Final
+	}
+	return j
 }
 
 // judge says what an exchange is worth: an answer, a passing fault, or a
@@ -33,7 +37,7 @@ func judge(x transport.Exchange, sawVersion bool) transport.Judgement {
 	no := func(class transport.Class, kind Class, err error) transport.Judgement {
 		return transport.Judgement{
 			Class: class, RetryAfter: transport.RetryAfter(resp),
-			Err: &APIError{Class: kind, Status: status, Text: words(resp, x.Body), Err: err},
+			Err: &APIError{Class: kind, Status: status, Text: words(resp, x.Body), Err: err, RetryAfter: transport.RetryAfter(resp)},
 		}
 	}
 	var redirect *transport.RedirectError

@@ -32,6 +32,8 @@ type Deps struct {
 	Pipeline func(ctx context.Context, commit string) *rollout.PipelineFact
 	// Stacks is for the verbs that make deployment directories.
 	Stacks StackDeps
+	// Watch is for the verbs that deploy what appears.
+	Watch WatchDeps
 }
 
 // Conn is a cluster that can be asked.
@@ -56,6 +58,6 @@ func New(d Deps) *cobra.Command {
 A rollout's own status speaks of counters, not of a commit. These verbs first
 need the workload's image to be the commit's, then a finished rollout of exactly
 that revision, both in one and the same observation.`)
-	c.AddCommand(newWait(d), newInit(d), newCreate(d))
+	c.AddCommand(newWait(d), newInit(d), newCreate(d), newWatch(d))
 	return c
 }
