@@ -188,8 +188,11 @@ func named(ts *testscript.TestScript, text string) string {
 func steady(key string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
+		_, own := v["run"] // then its pid is a process's; those of steps are numbers like others
 		for k, x := range v {
-			v[k] = steady(k, x)
+			if v[k] = steady(k, x); k == "pid" && own {
+				v[k] = "PID"
+			}
 		}
 		return v
 	case []any:
@@ -201,8 +204,8 @@ func steady(key string, v any) any {
 		if key == "elapsed" || key == "seconds" {
 			return "SECONDS"
 		}
-		if key == "pid" || key == "seq" {
-			return strings.ToUpper(key)
+		if key == "seq" {
+			return "SEQ"
 		}
 	case string:
 		if key == "run" && v != "" {
