@@ -81,12 +81,12 @@ func (k *core) cancel(sl *slot) {
 }
 
 func (k *core) result(in Input) {
-	switch {
-	case in.Op == 0:
-	case in.Op == k.s.look.op:
+	switch in.Op {
+	case 0:
+	case k.s.look.op:
 		k.s.look = slot{}
 		k.looked(in)
-	case in.Op == k.s.work.op:
+	case k.s.work.op:
 		do := k.s.work.do
 		k.s.work = slot{}
 		k.worked(do, in)

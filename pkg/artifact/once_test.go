@@ -28,14 +28,16 @@ func TestOnce(t *testing.T) {
 		{name: "rebuilt identically", do: func(w *world) {
 			w.answer = func(Query) (Look, error) { c := cand("a", 5); return Look{Candidate: &c, Rebuilt: true}, nil }
 		}, code: 0, phase: Live, runs: "a"},
-		{name: "the rebuild is expected under its own name", do: func(w *world) {
-			w.answer = func(Query) (Look, error) {
-				c := cand("a", 5)
-				c.Meta.UUID = "00000000-0000-0000-0000-0000000000ff"
-				return Look{Candidate: &c, Rebuilt: true}, nil
-			}
-		}, r: Request{Expect: Expectation{ByUUID, "00000000-0000-0000-0000-0000000000ff"}, Wait: time.Minute},
-			code: 0, phase: Live, runs: "a", reason: "already"},
+		{
+			name: "the rebuild is expected under its own name", do: func(w *world) {
+				w.answer = func(Query) (Look, error) {
+					c := cand("a", 5)
+					c.Meta.UUID = "00000000-0000-0000-0000-0000000000ff"
+					return Look{Candidate: &c, Rebuilt: true}, nil
+				}
+			}, r: Request{Expect: Expectation{ByUUID, "00000000-0000-0000-0000-0000000000ff"}, Wait: time.Minute},
+			code: 0, phase: Live, runs: "a", reason: "already",
+		},
 		{name: "refused while fetched", do: func(w *world) {
 			w.candidate("b", 2)
 			w.fetch = func() error { return fails(Refused, "") }

@@ -82,12 +82,10 @@ func TestCrash(t *testing.T) {
 						break // it ended before
 					}
 					if took && last.Op == OpIntent {
-						switch last.State {
-						case Switching:
+						if last.State == Switching {
 							w.activated, w.runs = append(w.activated, id("b")), id("b")
-						case RollingBack:
+						} else if last.State == RollingBack {
 							w.runs = id("a")
-						default:
 						}
 					}
 					w.restart()
@@ -159,10 +157,8 @@ func TestRestartIntoTrouble(t *testing.T) {
 			if !w.crashed {
 				t.Fatalf("it never got to %s", tt.crash)
 			}
-			switch tt.crash {
-			case Probing, Soaking:
+			if tt.crash == Probing || tt.crash == Soaking {
 				w.runs = id("b")
-			default:
 			}
 			tt.found(w)
 			w.c.Once, w.c.Soak = true, OnceSoak

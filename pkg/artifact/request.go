@@ -293,7 +293,7 @@ func (k *core) answerTo(r *Request) (Outcome, bool) {
 	}
 	over := k.due(r.deadline())
 	if r.follows != 0 {
-		return k.followed(r, over)
+		return k.followed(over)
 	}
 	if m.Halt != "" {
 		return Outcome{Kind: fault.Unsafe, Why: HaltedWhy, Reason: "halted: " + m.Halt}, true
@@ -352,7 +352,7 @@ func (k *core) verbOutcome(r *Request) (Outcome, bool) {
 
 // followed is the answer to somebody who waits for an attempt that cannot even
 // begin; the others are answered by its end.
-func (k *core) followed(r *Request, over bool) (Outcome, bool) {
+func (k *core) followed(over bool) (Outcome, bool) {
 	s := &k.s
 	if k.m().Phase.Begun() || s.stepErr == nil || !over {
 		return Outcome{}, false

@@ -179,9 +179,7 @@ func (w *world) begin(e Effect) {
 // invariants looks at each side effect as it begins.
 func (w *world) invariants(e Effect) {
 	m := &w.s.Memory
-	switch e.Do {
-	case DoActivate, DoRollback:
-	default:
+	if e.Do != DoActivate && e.Do != DoRollback {
 		return
 	}
 	intent := Line{}
@@ -259,6 +257,7 @@ func (w *world) result(e Effect) Input {
 			in.Probes = []ProbeResult{{Probe: "http:x", OK: ok, Detail: "200"}}
 		}
 		w.probedIDs = append(w.probedIDs, about)
+	case Write, Tell, Reply, Cancel, Discard, Prune, After, End: // have no result
 	}
 	return in
 }

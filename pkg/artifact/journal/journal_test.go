@@ -80,7 +80,7 @@ func TestReopen(t *testing.T) {
 	}{
 		{"nothing happened", func(*testing.T, *keeper) {}, Report{}, false},
 		{"state.json is half written", func(t *testing.T, k *keeper) { cut(t, path(k, stateFile), 40) }, Report{Rebuilt: true}, false},
-		{"state.json is empty", func(t *testing.T, k *keeper) { _ = os.Truncate(path(k, stateFile), 0) }, Report{Rebuilt: true}, false},
+		{"state.json is empty", func(_ *testing.T, k *keeper) { _ = os.Truncate(path(k, stateFile), 0) }, Report{Rebuilt: true}, false},
 		{"state.json is gone", func(_ *testing.T, k *keeper) { _ = os.Remove(path(k, stateFile)) }, Report{}, false},
 		{"the journal is gone", func(_ *testing.T, k *keeper) { _ = os.Remove(path(k, linesFile)) }, Report{}, false},
 		{"a line was torn", func(t *testing.T, k *keeper) {
