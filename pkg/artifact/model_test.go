@@ -222,6 +222,7 @@ func (o *model) switching(id ID) {
 func (o *model) result(e Effect, in Input) {
 	o.running = slices.DeleteFunc(o.running, func(p Effect) bool { return p.Op == e.Op })
 	switch e.Do {
+	case DoBaseline, DoCheck, Write, Tell, Reply, Cancel, Discard, Prune, After, End: // change nothing the model knows
 	case DoLook:
 		o.looks = 0
 		if in.Err == nil && in.Look.Candidate != nil {
@@ -263,7 +264,6 @@ func (o *model) result(e Effect, in Input) {
 			o.passes++
 		}
 	default:
-	case DoBaseline, DoCheck, Write, Tell, Reply, Cancel, Discard, Prune, After, End: // change nothing the model knows
 	}
 }
 

@@ -84,7 +84,8 @@ func TestCrash(t *testing.T) {
 					if took && last.Op == OpIntent {
 						if last.State == Switching {
 							w.activated, w.runs = append(w.activated, id("b")), id("b")
-						} else if last.State == RollingBack {
+						}
+						if last.State == RollingBack {
 							w.runs = id("a")
 						}
 					}
