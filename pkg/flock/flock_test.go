@@ -89,9 +89,13 @@ func TestBriefOutlastsALook(t *testing.T) {
 	if err := looking.flock(syscall.LOCK_SH); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() { _ = looking.Release() })
+	over := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { over <- looking.Release() })
 	if err := l.Brief(t.Context()); err != nil {
 		t.Errorf("a look was taken for a holder: %v", err)
+	}
+	if err := <-over; err != nil {
+		t.Error(err)
 	}
 }
 

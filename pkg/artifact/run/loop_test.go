@@ -47,7 +47,7 @@ func TestOnceDeploysAndProves(t *testing.T) {
 		if err != nil || res.Outcome.Verdict != artifact.VerdictCurrent {
 			t.Errorf("%+v %v", res.Outcome, err)
 		}
-		if n := len(w.host.activated); n != 2 {
+		if n := w.host.times(); n != 2 {
 			t.Errorf("%d activations", n)
 		}
 	})
@@ -82,8 +82,8 @@ func TestOnceRollsBack(t *testing.T) {
 		}
 		// It stays out.
 		res, err = w.once(t.Context(), artifact.Request{})
-		if err != nil || res.Outcome.Kind != fault.Held || len(w.host.activated) != 3 {
-			t.Errorf("%+v %v, %d activations", res.Outcome, err, len(w.host.activated))
+		if err != nil || res.Outcome.Kind != fault.Held || w.host.times() != 3 {
+			t.Errorf("%+v %v, %d activations", res.Outcome, err, w.host.times())
 		}
 	})
 }
@@ -105,7 +105,7 @@ func TestSpoiledInTheStore(t *testing.T) {
 		if err != nil || res.Outcome.Kind != fault.Failed || !strings.Contains(res.Outcome.Reason, "not touched") {
 			t.Fatalf("%+v %v", res.Outcome, err)
 		}
-		if len(w.host.activated) != 1 {
+		if w.host.times() != 1 {
 			t.Error("it was activated")
 		}
 	})
@@ -187,7 +187,7 @@ func TestCheckChangesNothing(t *testing.T) {
 		if _, err := Check(t.Context(), w.o, artifact.Expectation{Form: artifact.ByCommit, Value: "1234567"}); fault.KindOf(err) != fault.Usage {
 			t.Errorf("an expectation that cannot be answered: %v", err)
 		}
-		if len(w.host.activated) != 1 {
+		if w.host.times() != 1 {
 			t.Error("a check activated")
 		}
 	})
@@ -278,7 +278,7 @@ func TestJournalCannotBeWritten(t *testing.T) {
 		s := newSub(10, true)
 		l.box.post(func() { l.ask(artifact.Request{Verb: artifact.Hint, Wait: time.Minute}, s) })
 		time.Sleep(10 * time.Minute)
-		if len(w.host.activated) != 1 {
+		if w.host.times() != 1 {
 			t.Fatal("it was activated without its intent on disk")
 		}
 		if a := s.take().answer; a == nil || a.outcome.Kind == fault.OK {
@@ -405,7 +405,7 @@ func TestNeedsToObserve(t *testing.T) {
 		w.source.put("a", 1)
 		w.o.Config.Blind = true
 		res, err := w.once(t.Context(), artifact.Request{})
-		if err != nil || len(w.host.activated) != 1 || len(res.Report.Warnings) == 0 {
+		if err != nil || w.host.times() != 1 || len(res.Report.Warnings) == 0 {
 			t.Errorf("%+v %v", res.Outcome, err)
 		}
 	})
@@ -428,8 +428,8 @@ func TestAnotherSource(t *testing.T) {
 		w.source.put("c", 1)
 		w.o.From = "shelf:other"
 		res, err := w.once(t.Context(), artifact.Request{})
-		if err != nil || res.Outcome.Why != artifact.FirstStart || len(w.host.activated) != 1 {
-			t.Errorf("%+v %v, activated %d", res.Outcome, err, len(w.host.activated))
+		if err != nil || res.Outcome.Why != artifact.FirstStart || w.host.times() != 1 {
+			t.Errorf("%+v %v, activated %d", res.Outcome, err, w.host.times())
 		}
 		if q := w.source.queries[0]; q.Seen != "" || q.Offered != nil {
 			t.Errorf("asked with %+v", q)
@@ -605,7 +605,7 @@ func TestJournalBreaksInMidSwitch(t *testing.T) {
 		w.deployed(t.Context())
 		l, end := w.turning(t.Context())
 		time.Sleep(time.Second)
-		cut := false
+		var cut atomic.Bool
 		w.host.activate = func(ctx context.Context, _ artifact.Switch) error {
 			l.box.post(func() {
 				_ = l.journal.Close()
@@ -616,20 +616,20 @@ func TestJournalBreaksInMidSwitch(t *testing.T) {
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
 			<-late.Done()
-			cut = ctx.Err() != nil
+			cut.Store(ctx.Err() != nil)
 			return nil
 		}
 		w.source.put("b", 2)
 		time.Sleep(2 * time.Minute)
-		if cut || w.host.running() != idOf("b") || journalled(w.o.Place).State == artifact.Live {
-			t.Errorf("cut off: %t, %s runs", cut, w.host.running())
+		if cut.Load() || w.host.running() != idOf("b") || journalled(w.o.Place).State == artifact.Live {
+			t.Errorf("cut off: %t, %s runs", cut.Load(), w.host.running())
 		}
 		if err := errors.Join(os.Remove(w.o.Place.Dir()), os.Rename(w.o.Place.Dir()+".away", w.o.Place.Dir())); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
-		if v := l.latest.Load(); v.State != artifact.Live || v.Running.ID != idOf("b") || len(w.host.activated) != 2 {
-			t.Errorf("%+v, %d activations\n%s", v, len(w.host.activated), w.story())
+		if v := l.latest.Load(); v.State != artifact.Live || v.Running.ID != idOf("b") || w.host.times() != 2 {
+			t.Errorf("%+v, %d activations\n%s", v, w.host.times(), w.story())
 		}
 		end()
 	})

@@ -157,6 +157,13 @@ func (h *host) running() artifact.ID {
 	return h.runs
 }
 
+// times is how often something was activated.
+func (h *host) times() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.activated)
+}
+
 // world is a watch with its source and target.
 type world struct {
 	tb     testing.TB
