@@ -92,9 +92,9 @@ type Sim struct {
 	commands  func(*Command) int  // plays what exec starts; nil: Play
 	noSockets bool                // no WebSockets
 
-	ports   func(*Forwarded) error         // plays what listens in pods; nil: Answer
-	tunnels map[httpstream.Connection]bool // that stand
-	expected  map[string]Plan     // of rollouts written through the API; the brain's work guards it
+	ports    func(*Forwarded) error         // plays what listens in pods; nil: Answer
+	tunnels  map[httpstream.Connection]bool // that stand
+	expected map[string]Plan                // of rollouts written through the API; the brain's work guards it
 
 	typesOnce sync.Once
 	typesOf   managedfields.TypeConverter

@@ -130,7 +130,9 @@ func TestTunnel(t *testing.T) {
 			}
 			sim.DropTunnels()
 			<-tunnel.Down()
-			<-over
+			if err := <-over; err != nil {
+				t.Errorf("carry: %v", err)
+			}
 			if _, err := io.ReadAll(mine); err != nil {
 				t.Errorf("its end: %v", err)
 			}

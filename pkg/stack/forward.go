@@ -101,9 +101,9 @@ type forward struct {
 	wake  chan struct{} // delivers when there may be something to do
 
 	mu     sync.Mutex
-	pods   map[string]Pod // by UID, all that are there
-	pod    Pod            // the tunnel's
-	tunnel *kube.Tunnel   // nil: none
+	pods   map[string]Pod        // by UID, all that are there
+	pod    Pod                   // the tunnel's
+	tunnel *kube.Tunnel          // nil: none
 	all    map[*kube.Tunnel]bool // that are open, retired ones among them
 	news   chan struct{}         // closed and replaced when there is another tunnel
 	end    Forwarded
