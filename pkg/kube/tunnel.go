@@ -24,7 +24,8 @@ import (
 
 const (
 	openTimeout = 15 * time.Second // until a tunnel stands
-	maxSaid     = 4 << 10          // of what a node says of a port
+	soon        = 100 * time.Millisecond
+	maxSaid     = 4 << 10 // of what a node says of a port
 )
 
 // ErrTunnelDown is a tunnel that a connection could not be begun through.
@@ -104,6 +105,9 @@ func (c *Cluster) tunnel(ctx context.Context, q request) (*Tunnel, error) {
 		if o.err == nil {
 			c.good()
 			return &Tunnel{pod: q.name, conn: o.conn}, nil
+		}
+		if end, ok := opening.Deadline(); ok && time.Until(end) < soon {
+			<-opening.Done() // the socket has the same deadline, and may be first
 		}
 		if ctx.Err() == nil && opening.Err() != nil {
 			o.err = context.Cause(opening)
