@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +38,9 @@ type attempt struct {
 	within time.Duration // how long it may take
 	steps  []string      // what happens meanwhile
 	w, h   int           // of the terminal; 0: pipes
+
+	said  func() []byte   // what it has printed so far; nil on a terminal
+	heard map[string]bool // first lines of what "reach" reached
 
 	code     int
 	out, err []byte
@@ -180,6 +185,7 @@ func (a *attempt) run(w *world, getenv func(string) string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	a.said = both.bytes
 	stepped := a.during(ctx, w, getenv, both.until, func(s os.Signal) error { return cmd.Process.Signal(s) }, nil)
 	done := make(chan struct{})
 	var err error // of the command, once it is done
@@ -242,9 +248,10 @@ func (a *attempt) after(stepErr error) error {
 
 // during carries the steps out, one after the other, while the command runs:
 // "after TEXT" waits until it was printed or stands on the screen, "sleep DUR", "signal
-// INT|TERM", "type KEYS", "resize WxH", "lab ...", "kube ...", "vault ...",
-// "builds ...", "run CODE COMMAND...", "post STATUS URL" and
-// "file NAME TEXT...".
+// INT|TERM", "type KEYS", "resize WxH", "reach", "reach other" and "touch" (the
+// address of this machine that it has printed, where nothing answers), "lab ...",
+// "kube ...", "vault ...", "builds ...", "run CODE COMMAND...", "post STATUS URL"
+// and "file NAME TEXT...".
 func (a *attempt) during(ctx context.Context, w *world, getenv func(string) string,
 	until func(context.Context, string) error, signal func(os.Signal) error, t *ptytest.Term,
 ) <-chan error {
@@ -317,8 +324,65 @@ func (a *attempt) step(ctx context.Context, w *world, getenv func(string) string
 		return post(ctx, split(rest))
 	case "file":
 		return w.rewrite(split(rest))
+	case "reach":
+		return a.reach(ctx, rest == "other")
+	case "touch":
+		if err := a.reach(ctx, false); err == nil {
+			return errors.New("something answers")
+		}
+		return nil
 	}
 	return errors.New("unknown step")
+}
+
+// reach connects to the address that was printed last, and is done when what
+// answers there says who it is and returns what it is told. other: it must be
+// one that has not answered before.
+func (a *attempt) reach(ctx context.Context, other bool) error {
+	all := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(string(a.said()), -1)
+	if len(all) == 0 {
+		return errors.New("no address was printed")
+	}
+	for {
+		who, err := answer(ctx, all[len(all)-1])
+		if err == nil && (!other || !a.heard[who]) {
+			if a.heard == nil {
+				a.heard = map[string]bool{}
+			}
+			a.heard[who] = true
+			return nil
+		}
+		if !other {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%q again: %w, %w", who, err, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func answer(ctx context.Context, address string) (who string, err error) {
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		return "", err
+	}
+	in := bufio.NewReader(conn)
+	if who, err = in.ReadString('\n'); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, "is it you?\n"); err != nil {
+		return "", err
+	}
+	if echo, err := in.ReadString('\n'); err != nil || echo != "is it you?\n" {
+		return "", fmt.Errorf("%q comes back, %w", echo, err)
+	}
+	return who, nil
 }
 
 // split splits words as a shell does that knows single quotes only.

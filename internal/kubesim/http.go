@@ -97,6 +97,8 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(code, message, 0)
 	case q.Sub == "exec":
 		s.exec(w, r, q, answered, refuse)
+	case q.Sub == "portforward":
+		s.forward(w, r, q, answered, refuse)
 	case r.Method != http.MethodGet && q.Sub == "":
 		s.modify(w, r, q, answered, refuse)
 	case r.Method != http.MethodGet:

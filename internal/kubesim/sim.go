@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 // Object is a Kubernetes object as JSON has it.
@@ -91,7 +92,10 @@ type Sim struct {
 	commands  func(*Command) int  // plays what exec starts; nil: Play
 	noSockets bool                // no WebSockets
 	digests   map[string]string   // imageIDs by reference, where SetDigest says so
-	expected  map[string]Plan     // of rollouts written through the API; the brain's work guards it
+
+	ports    func(*Forwarded) error         // plays what listens in pods; nil: Answer
+	tunnels  map[httpstream.Connection]bool // that stand
+	expected map[string]Plan                // of rollouts written through the API; the brain's work guards it
 
 	typesOnce sync.Once
 	typesOf   managedfields.TypeConverter

@@ -66,8 +66,10 @@ func (k *Kube) Do(args ...string) error {
 // "delete RESOURCE NAMESPACE/NAME", "namespace NAME", "node NAME READY",
 // "deny RESOURCE [VERB...]", "revoke", "warn TEXT", "down DUR", "drop", "fault
 // KIND FLAGS", "requests VERB RESOURCE COUNT", "forget", "log NAMESPACE/WORKLOAD
-// CONTAINER TEXT", "cut-logs", "no-websockets", "put RESOURCE JSON" and "files DIRECTORY", which has
-// what each container has, below its name, and where exec runs the real thing.
+// CONTAINER TEXT", "cut-logs", "no-websockets", "drop-tunnels", "replace
+// NAMESPACE/DEPLOYMENT", whose pods are deleted, "put RESOURCE JSON" and "files
+// DIRECTORY", which has what each container has, below its name, and where exec
+// runs the real thing.
 func (k *Kube) word(verb string, w *words) (func() error, error) {
 	s := k.Sim
 	ok := func(f func()) (func() error, error) { return func() error { f(); return nil }, nil }
@@ -97,6 +99,17 @@ func (k *Kube) word(verb string, w *words) (func() error, error) {
 		resource := w.need("a resource")
 		ns, name, _ := strings.Cut(w.need("a name"), "/")
 		return ok(func() { s.Delete(resource, ns, name) })
+	case "replace":
+		target := w.need("a target")
+		ns, name, _ := strings.Cut(target, "/")
+		return ok(func() {
+			for _, p := range s.Objects("pods", ns) {
+				m, _ := p["metadata"].(kubesim.Object)
+				if pod, _ := m["name"].(string); strings.HasPrefix(pod, name+"-") {
+					s.DeletePod(target, pod)
+				}
+			}
+		})
 	case "namespace":
 		name := w.need("a name")
 		return ok(func() { s.Namespace(name) })
@@ -152,6 +165,8 @@ func (k *Kube) word(verb string, w *words) (func() error, error) {
 		return ok(s.DropLogs)
 	case "no-websockets":
 		return ok(s.NoWebSockets)
+	case "drop-tunnels":
+		return ok(s.DropTunnels)
 	case "files":
 		root := w.need("a directory")
 		return ok(func() {

@@ -386,43 +386,21 @@ func (v *VolumeView) engine(name, device string, there bool) {
 	}
 }
 
-// Published is where a port of a service is answered on this machine.
-type Published struct {
-	Container string
-	Host      string
-	Port      int
-}
-
-// Port tells where a port of a service is published; none is an error of kind
-// Absent. protocol is "tcp" or "udp".
-func (w *World) Port(ctx context.Context, o Options, service string, number int, protocol string) (*Outcome, []Published, error) {
-	r, rendered, err := w.look(ctx, o)
-	defer r.close()
-	if err != nil {
-		return r.out, nil, err
-	}
-	if !r.composed() {
-		return r.out, nil, fault.Usagef("", "port is not supported with deploy-to: %s", r.d.Spec.Target)
-	}
-	if rendered {
-		if err := r.known([]string{service}, false); err != nil {
-			return r.out, nil, err
-		}
-	}
+// composePort tells where the engine publishes a port of a service.
+func (r *run) composePort(ctx context.Context, o PortOptions) ([]Published, error) {
 	if err := r.composeList(ctx); err != nil {
-		return r.out, nil, err
+		return nil, err
 	}
 	var out []Published
 	for _, c := range r.compose.live {
 		for _, p := range c.Ports {
-			if c.Service == service && p.Target == number && p.Protocol == protocol {
-				out = append(out, Published{c.Name, p.Host, p.Published})
+			if c.Service == o.Service && p.Target == o.Port && p.Protocol == o.Protocol {
+				out = append(out, Published{Container: c.Name, Host: p.Host, Port: p.Published})
 			}
 		}
 	}
 	if len(out) == 0 {
-		return r.out, nil, fault.New(fault.Absent, fmt.Sprintf("port %d/%s of %s is not published", number, protocol, service), "homelab deployment ps --dir "+r.o.Dir)
+		return nil, fault.New(fault.Absent, o.what()+" is not published", "homelab deployment ps --dir "+r.o.Dir)
 	}
-	r.out.Kind, r.out.Verdict, r.out.Reason = fault.OK, "ok", fmt.Sprintf("%s:%d", out[0].Host, out[0].Port)
-	return r.out, out, nil
+	return out, nil
 }

@@ -20,6 +20,7 @@ import (
 type Console interface {
 	Lines(ctx context.Context, ns, pod string, o kube.LineOptions, m *kube.Mark, emit func(kube.Line) error) error
 	Exec(ctx context.Context, ns, pod string, o kube.ExecOptions) (int, error)
+	Tunnel(ctx context.Context, ns, pod string) (*kube.Tunnel, error)
 }
 
 // How long a server may fail without a break while somebody looks.

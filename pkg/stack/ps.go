@@ -30,6 +30,8 @@ type Pod struct {
 
 	uid, hash, job string // job: the Job it belongs to
 	created        time.Time
+	labels         map[string]string
+	hostIP         string // of its node
 }
 
 // PodContainer is a container of a pod.
@@ -53,6 +55,10 @@ type Port struct {
 
 	Host      string // where compose publishes it; "" elsewhere
 	Published int
+
+	name   string
+	hostIP string // with a port of the node: "" is all of its addresses
+	host   int    // of the node; 0: none
 }
 
 // Ps lists the pods of a deployment, in whatever phase they are.
@@ -124,6 +130,7 @@ func decodePod(raw []byte) (Pod, error) {
 		Namespace: p.Namespace, Name: p.Name, Component: p.Labels["app.kubernetes.io/component"], Phase: string(p.Status.Phase),
 		Reason: p.Status.Reason, Node: p.Spec.NodeName, IP: p.Status.PodIP, Terminating: p.DeletionTimestamp != nil,
 		uid: string(p.UID), hash: p.Labels["pod-template-hash"], created: p.CreationTimestamp.Time,
+		labels: p.Labels, hostIP: p.Status.HostIP,
 	}
 	if p.Status.StartTime != nil {
 		out.Started = p.Status.StartTime.Time
@@ -152,7 +159,10 @@ func decodePod(raw []byte) (Pod, error) {
 		for _, s := range part.specs {
 			c := PodContainer{Name: s.Name, Image: s.Image, Init: part.init, State: "waiting", over: over}
 			for _, port := range s.Ports {
-				c.Ports = append(c.Ports, Port{Number: int(port.ContainerPort), Protocol: string(cmp.Or(port.Protocol, corev1.ProtocolTCP))})
+				c.Ports = append(c.Ports, Port{
+					Number: int(port.ContainerPort), Protocol: string(cmp.Or(port.Protocol, corev1.ProtocolTCP)),
+					name: port.Name, hostIP: port.HostIP, host: int(port.HostPort),
+				})
 			}
 			if i := slices.IndexFunc(part.status, func(x corev1.ContainerStatus) bool { return x.Name == s.Name }); i >= 0 {
 				c.take(part.status[i])

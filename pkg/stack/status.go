@@ -175,12 +175,7 @@ func (r *run) drift(ctx context.Context) (Drift, error) {
 
 // ingress lists the hosts of the deployment's Ingresses.
 func (r *run) ingress(ctx context.Context) ([]IngressHost, error) {
-	items, err := r.list(ctx, kube.Resource{Group: "networking.k8s.io", Version: "v1", Plural: "ingresses"}, r.scope.Namespace,
-		kube.Query{Labels: r.selector(false)})
-	if err != nil {
-		return nil, err
-	}
-	all, err := typed[networkingv1.Ingress](items)
+	all, err := r.ingresses(ctx)
 	if err != nil {
 		return nil, err
 	}
