@@ -94,7 +94,7 @@ func (l *lander) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := l.clean(st); err != nil {
-		l.out.Base = "" // how far the question to the remote had come is chance
+		l.out.Base, l.out.BaseBefore = "", "" // how far the question to the remote had come is chance
 		return err
 	}
 	if err := errors.Join(found, lsErr); err != nil {
