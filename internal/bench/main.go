@@ -61,6 +61,7 @@ func measurements() []measurement {
 		{[]string{"deploy-memory", "deploy-requests"}, deployMany},
 		{[]string{"land-time", "land-line", "land-processes"}, landing},
 		{[]string{"stack-render", "stack-restart", "stack-writes", "stack-memory"}, stacks},
+		{[]string{"watch-hint", "watch-poll", "watch-idle", "watch-memory"}, watching},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
 		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}
