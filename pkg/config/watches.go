@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,9 @@ type WatchesKeys struct {
 	Watch  []string // of one watch
 	// Parts are the keys of the sections of a list, by the list's key.
 	Parts map[string][]string
+	// Sections are keys that may hold a section: which key each key in it stands
+	// for.
+	Sections map[string]map[string]string
 	// Refused is why a key is not taken although it has a meaning elsewhere.
 	Refused map[string]string
 }
@@ -222,7 +226,17 @@ func (r *reader) settings(fields map[string]field, keys WatchesKeys, but ...stri
 				r.entry(&s, e, keys.Parts[key])
 			}
 		case *ast.MappingNode, *ast.MappingValueNode:
-			r.wrong(f.line, f.path, "a value or a list of values", n)
+			section := keys.Sections[key]
+			if section == nil {
+				r.wrong(f.line, f.path, "a value or a list of values", n)
+				break
+			}
+			inside := map[string]field{}
+			for k, v := range r.fields(f.path, f.node, slices.Sorted(maps.Keys(section))...) {
+				inside[section[k]] = v
+			}
+			out = append(out, r.settings(inside, WatchesKeys{})...)
+			continue
 		default:
 			if v, ok := r.word(f); ok {
 				s.Values = []string{v}
