@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"homelab/pkg/artifact"
@@ -77,7 +78,7 @@ type decision struct {
 func clean(s string) string {
 	s = ui.Clean(s)
 	if len(s) > maxText {
-		s = ui.Clean(s[:maxText]) + "…"
+		s = strings.ToValidUTF8(s[:maxText], "") + "…"
 	}
 	return s
 }
