@@ -46,6 +46,8 @@ type WatchSpec struct {
 	Listen          string
 	ListenTokenFile string
 
+	Lease string // NAMESPACE/NAME; "" none
+
 	Expect artifact.Expectation
 	Wait   time.Duration
 }
@@ -84,6 +86,7 @@ type watchFlags struct {
 	keep                             int
 	maxSize                          string
 	listen, listenToken              string
+	lease                            string
 
 	parts []WatchProbe // of the file
 }
@@ -136,13 +139,14 @@ func (o *watchFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.maxSize, "max-size", "2GiB", "refuse an artifact of more than `SIZE` where its size is not announced")
 	f.StringVar(&o.listen, "listen", "", "take hints and tell the story by http at `ADDR:PORT`")
 	f.StringVar(&o.listenToken, "listen-token-file", "", "the `FILE` with the token that status and events need beyond the loopback")
+	f.StringVar(&o.lease, "lease", "", "act only while holding the Kubernetes Lease `NAMESPACE/NAME`, where several machines have this watch")
 	f.DurationVar(&o.staleAfter, "stale-after", d.StaleAfter, "say so after `DUR` without a good look; 0: never")
 	f.DurationVar(&o.timeout, "timeout", 0, "end what has not begun to switch after `DUR`; 0 means never")
 }
 
 // unbuilt are flags that are planned; they are refused by name.
 func unbuilt() []string {
-	return []string{"minisign", "from-minisig", "reproduced", "reproducer", "reproduce-wait", "lease", "notify"}
+	return []string{"minisign", "from-minisig", "reproduced", "reproducer", "reproduce-wait", "notify"}
 }
 
 // flagError tells a planned flag apart from a misspelt one.
@@ -382,7 +386,7 @@ func (o *watchFlags) values(help string, given func(string) bool) (WatchSpec, er
 		From: o.from, Artifact: o.artifact, FromSums: o.fromSums, FromDial: o.fromDial, FromCAFile: o.fromCA,
 		FromTokenFile: o.fromToken, InsecureRegistry: o.insecureRegistry,
 		To: o.to, Args: o.args, Env: o.env, ReadyHook: o.readyHook, AfterRollback: o.afterRollback,
-		Listen: o.listen, ListenTokenFile: o.listenToken, Wait: o.wait, ProbeTexts: slices.Clone(o.parts),
+		Listen: o.listen, ListenTokenFile: o.listenToken, Lease: o.lease, Wait: o.wait, ProbeTexts: slices.Clone(o.parts),
 		Config: artifact.Config{
 			Name: o.name, Once: o.once, Timeout: o.timeout, Interval: o.interval, StaleAfter: o.staleAfter,
 			Initial: artifact.Initial(o.initial), OnDrift: artifact.OnDrift(o.onDrift), AllowDowngrade: o.allowDowngrade,
