@@ -66,6 +66,9 @@ type WatchesKeys struct {
 	Watch  []string // of one watch
 	// Parts are the keys of the sections of a list, by the list's key.
 	Parts map[string][]string
+	// Lists are keys of such sections that may have a list: each of its values is
+	// a Part of its own, in the list's order.
+	Lists []string
 	// Sections are keys that may hold a section: which key each key in it stands
 	// for.
 	Sections map[string]map[string]string
@@ -223,7 +226,7 @@ func (r *reader) settings(fields map[string]field, keys WatchesKeys, but ...stri
 		switch n := f.node.(type) {
 		case *ast.SequenceNode:
 			for _, e := range r.list(f, "values") {
-				r.entry(&s, e, keys.Parts[key])
+				r.entry(&s, e, keys.Parts[key], keys.Lists)
 			}
 		case *ast.MappingNode, *ast.MappingValueNode:
 			section := keys.Sections[key]
@@ -250,7 +253,7 @@ func (r *reader) settings(fields map[string]field, keys WatchesKeys, but ...stri
 
 // entry reads one entry of a list: a value, or a section where the key has
 // sections.
-func (r *reader) entry(s *Setting, e field, parts []string) {
+func (r *reader) entry(s *Setting, e field, parts, lists []string) {
 	switch e.node.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
 		if parts == nil {
@@ -259,12 +262,18 @@ func (r *reader) entry(s *Setting, e field, parts []string) {
 		}
 		var p []Part
 		for key, f := range r.fields(e.path, e.node, parts...) {
-			if v, ok := r.word(f); ok {
-				p = append(p, Part{Key: key, Value: v, Line: f.line})
+			values := []field{f}
+			if _, several := f.node.(*ast.SequenceNode); several && slices.Contains(lists, key) {
+				values = r.list(f, "values")
+			}
+			for _, f := range values {
+				if v, ok := r.word(f); ok {
+					p = append(p, Part{Key: key, Value: v, Line: f.line})
+				}
 			}
 		}
 		// The order says nothing; parts' makes it steady.
-		slices.SortFunc(p, func(a, b Part) int { return slices.Index(parts, a.Key) - slices.Index(parts, b.Key) })
+		slices.SortStableFunc(p, func(a, b Part) int { return slices.Index(parts, a.Key) - slices.Index(parts, b.Key) })
 		s.Parts = append(s.Parts, p)
 	default:
 		if v, ok := r.word(e); ok {

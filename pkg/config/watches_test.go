@@ -16,8 +16,9 @@ import (
 func someKeys() WatchesKeys {
 	return WatchesKeys{
 		Shared:   []string{"listen", "state-dir"},
-		Watch:    []string{"from", "to", "probe", "keep", "idempotent", "arg", "interval", "reproduced"},
-		Parts:    map[string][]string{"probe": {"http", "body", "status", "dial"}},
+		Watch:    []string{"from", "to", "probe", "keep", "idempotent", "arg", "interval", "reproduced", "notify"},
+		Parts:    map[string][]string{"probe": {"http", "body", "status", "dial"}, "notify": {"webhook", "on"}},
+		Lists:    []string{"on"},
 		Refused:  map[string]string{"no-rollback": "it holds for one invocation", "minisign": "it is not built yet"},
 		Sections: map[string]map[string]string{"reproduced": {"count": "reproduced", "of": "reproducer"}},
 	}
@@ -43,6 +44,10 @@ watches:
     reproduced:
       count: 1
       of: [https://b2.example.org, https://b3.example.org]
+    notify:
+      - on: [live, halted]
+        webhook: https://hooks.example.org/x
+      - {webhook: https://hooks.example.org/y, on: failed}
 `), someKeys())
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +73,10 @@ watches:
 				{Key: "arg", Line: 16, Values: []string{"--fast", "2"}},
 				{Key: "reproduced", Line: 18, Values: []string{"1"}},
 				{Key: "reproducer", Line: 19, Values: []string{"https://b2.example.org", "https://b3.example.org"}},
+				{Key: "notify", Line: 20, Parts: [][]Part{
+					{{"webhook", "https://hooks.example.org/x", 22}, {"on", "live", 21}, {"on", "halted", 21}},
+					{{"webhook", "https://hooks.example.org/y", 23}, {"on", "failed", 23}},
+				}},
 			}},
 		},
 	}
@@ -89,6 +98,8 @@ func TestParseWatchesRefuses(t *testing.T) {
 		"watches:\n  w: {to: x}\n  w: {to: y}":      {"w.yaml:3: ", "already"},
 		"watches:\n  w: {to: [{a: b}]}":             {"w.yaml:2: ", "must be a value"},
 		"watches:\n  w: {probe: {http: x}}":         {"w.yaml:2: ", "a value or a list"},
+		"watches:\n  w: {probe: [{body: [x]}]}":     {"w.yaml:2: ", "must be a"},
+		"watches:\n  w: {notify: [{on: []}]}":       {"w.yaml:2: ", "is an empty list"},
 		"watches:\n  w: {probe: [{htp: x}]}":        {`unknown key "htp"`, `"http"`},
 		"watches:\n  w: {reproduced: {cuont: 1}}":   {`unknown key "cuont"`, `"count"`},
 		"watches:\n  w: {reproduced: {of: {a: b}}}": {"w.yaml:2: ", "a value or a list"},
