@@ -99,7 +99,9 @@ type watchParts struct {
 	out  watchrun.Options
 	desk *watchrun.Desk
 
-	registry *registry.Client // of the target, and of a source without a way of its own
+	registry *registry.Client  // of the target, and of a source without a way of its own
+	asks     *websource.Client // of the source's origin, if files come from one
+	asked    *url.URL
 }
 
 // buildWatch understands and makes source, target and probes of a watch.
@@ -111,7 +113,7 @@ func (a *app) buildWatch(_ context.Context, s deploy.WatchSpec) (watchrun.Option
 	}
 	w := &watchParts{app: a, s: s, e: e, desk: watchrun.NewDesk()}
 	w.out = watchrun.Options{Config: s.Config, Desk: w.desk}
-	for _, step := range []func() error{w.pair, w.source, w.target, w.probes, w.lease} {
+	for _, step := range []func() error{w.pair, w.source, w.target, w.probes, w.proofs, w.lease} {
 		if err := step(); err != nil {
 			return watchrun.Options{}, err
 		}
@@ -290,7 +292,9 @@ func (w *watchParts) client(base *url.URL) (*websource.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return websource.NewClient(websource.Options{Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25}), nil
+	w.asked = base
+	w.asks = websource.NewClient(websource.Options{Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25})
+	return w.asks, nil
 }
 
 // registryOf is the client for images; that of a source with a pin or a CA of

@@ -48,6 +48,8 @@ type WatchSpec struct {
 
 	Lease string // NAMESPACE/NAME; "" none
 
+	Proofs WatchProofs
+
 	Expect artifact.Expectation
 	Wait   time.Duration
 }
@@ -88,7 +90,8 @@ type watchFlags struct {
 	listen, listenToken              string
 	lease                            string
 
-	parts []WatchProbe // of the file
+	parts  []WatchProbe // of the file
+	proofs proofFlags
 }
 
 const (
@@ -142,11 +145,12 @@ func (o *watchFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.lease, "lease", "", "act only while holding the Kubernetes Lease `NAMESPACE/NAME`, where several machines have this watch")
 	f.DurationVar(&o.staleAfter, "stale-after", d.StaleAfter, "say so after `DUR` without a good look; 0: never")
 	f.DurationVar(&o.timeout, "timeout", 0, "end what has not begun to switch after `DUR`; 0 means never")
+	o.proofs.add(f)
 }
 
 // unbuilt are flags that are planned; they are refused by name.
 func unbuilt() []string {
-	return []string{"minisign", "from-minisig", "reproduced", "reproducer", "reproduce-wait", "notify"}
+	return []string{"notify"}
 }
 
 // flagError tells a planned flag apart from a misspelt one.
@@ -162,8 +166,9 @@ func flagError(c *cobra.Command, err error) error {
 // describe a watch, and not those that speak of one run.
 func watchKeys() config.WatchesKeys {
 	k := config.WatchesKeys{
-		Shared: []string{"listen", "listen-token-file", "state-dir"},
-		Parts:  map[string][]string{"probe": {"http", "tcp", "exec", "status", "body", "header", "dial"}},
+		Shared:   []string{"listen", "listen-token-file", "state-dir"},
+		Sections: proofSections(),
+		Parts:    map[string][]string{"probe": {"http", "tcp", "exec", "status", "body", "header", "dial"}},
 		Refused: map[string]string{
 			"allow-downgrade": "it holds for one invocation; give the flag",
 			"no-rollback":     "it holds for one invocation; give the flag",
@@ -437,6 +442,10 @@ func (o *watchFlags) values(help string, given func(string) bool) (WatchSpec, er
 		s.Windows = append(s.Windows, h)
 	}
 	var err error
+	s.ReproduceWait = o.proofs.wait
+	if s.Proofs, err = o.proofs.values(help, given); err != nil {
+		return s, err
+	}
 	if s.MaxSize, err = parseSize(o.maxSize); err != nil {
 		return no("--max-size %s: %v", ui.Clean(o.maxSize), err)
 	}
