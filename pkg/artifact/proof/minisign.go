@@ -125,7 +125,7 @@ func ParseSignature(text []byte) (Signature, error) {
 	switch string(raw[:2]) {
 	case prehashed:
 	case keyAlgorithm:
-		return s, errors.New("it is a legacy signature (Ed); sign without -l, with minisign 0.10 or newer or with -H")
+		return s, errors.New("it is a legacy signature (Ed); sign without -l, or with -H where minisign knows no -l")
 	default:
 		return s, fmt.Errorf("it is a signature by an algorithm %q that is not known", raw[:2])
 	}
