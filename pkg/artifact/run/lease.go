@@ -114,7 +114,7 @@ func (l *loop) inherit(m artifact.Memory) (artifact.Memory, error) {
 			l.o.Lease.Note(artifact.Fates(m, line))
 		}
 		m = after
-		if e, ok := past(line); ok {
+		if e, ok := past(line); ok && !opens(line) && line.State != artifact.Fetching {
 			e.Time = l.now()
 			l.hub.publish(e)
 		}
