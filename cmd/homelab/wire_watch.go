@@ -113,7 +113,7 @@ func (a *app) buildWatch(_ context.Context, s deploy.WatchSpec) (watchrun.Option
 	}
 	w := &watchParts{app: a, s: s, e: e, desk: watchrun.NewDesk()}
 	w.out = watchrun.Options{Config: s.Config, Desk: w.desk}
-	for _, step := range []func() error{w.pair, w.source, w.target, w.probes, w.proofs, w.lease} {
+	for _, step := range []func() error{w.pair, w.source, w.target, w.probes, w.proofs, w.lease, w.receivers} {
 		if err := step(); err != nil {
 			return watchrun.Options{}, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/notify"
 	"homelab/pkg/artifact/run"
 	"homelab/pkg/config"
 	"homelab/pkg/fault"
@@ -49,6 +50,8 @@ type WatchSpec struct {
 	Lease string // NAMESPACE/NAME; "" none
 
 	Proofs WatchProofs
+
+	Notify []notify.Spec
 
 	Expect artifact.Expectation
 	Wait   time.Duration
@@ -92,6 +95,8 @@ type watchFlags struct {
 
 	parts  []WatchProbe // of the file
 	proofs proofFlags
+
+	receivers []notify.Spec // of the file
 }
 
 const (
@@ -148,18 +153,9 @@ func (o *watchFlags) add(f *pflag.FlagSet) {
 	o.proofs.add(f)
 }
 
-// unbuilt are flags that are planned; they are refused by name.
-func unbuilt() []string {
-	return []string{"notify"}
-}
-
-// flagError tells a planned flag apart from a misspelt one.
+// flagError is of a flag that is not there, or does not fit.
 func flagError(c *cobra.Command, err error) error {
-	help := c.CommandPath() + " --help"
-	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && slices.Contains(unbuilt(), unknown.GetSpecifiedName()) {
-		return fault.Usagef(help, "--%s is not built yet", unknown.GetSpecifiedName())
-	}
-	return fault.Usagef(help, "%s", ui.Clean(err.Error()))
+	return fault.Usagef(c.CommandPath()+" --help", "%s", ui.Clean(err.Error()))
 }
 
 // watchKeys are the keys of a watches file: the names of the flags that
@@ -168,7 +164,12 @@ func watchKeys() config.WatchesKeys {
 	k := config.WatchesKeys{
 		Shared:   []string{"listen", "listen-token-file", "state-dir"},
 		Sections: proofSections(),
-		Parts:    map[string][]string{"probe": {"http", "tcp", "exec", "status", "body", "header", "dial"}},
+		Watch:    []string{notifyKey},
+		Parts: map[string][]string{
+			"probe":   {"http", "tcp", "exec", "status", "body", "header", "dial"},
+			notifyKey: notify.Keys(),
+		},
+		Lists: notify.ListKeys(),
 		Refused: map[string]string{
 			"allow-downgrade": "it holds for one invocation; give the flag",
 			"no-rollback":     "it holds for one invocation; give the flag",
@@ -180,9 +181,6 @@ func watchKeys() config.WatchesKeys {
 	}
 	for _, name := range k.Shared {
 		k.Refused[name] = "it stands at the top of the file, beside watches"
-	}
-	for _, name := range unbuilt() {
-		k.Refused[name] = "it is not built yet"
 	}
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	new(watchFlags).add(set)
@@ -240,6 +238,9 @@ func (o *watchFlags) load(f *pflag.FlagSet, help string, env WatchEnv, names []s
 
 // set sets a flag to what the file says, unless the command line has it.
 func (o *watchFlags) set(f *pflag.FlagSet, w *config.Watches, s config.Setting) error {
+	if s.Key == notifyKey {
+		return o.notified(w, s)
+	}
 	fl := f.Lookup(s.Key)
 	if fl == nil || fl.Changed {
 		return nil
@@ -391,7 +392,7 @@ func (o *watchFlags) values(help string, given func(string) bool) (WatchSpec, er
 		From: o.from, Artifact: o.artifact, FromSums: o.fromSums, FromDial: o.fromDial, FromCAFile: o.fromCA,
 		FromTokenFile: o.fromToken, InsecureRegistry: o.insecureRegistry,
 		To: o.to, Args: o.args, Env: o.env, ReadyHook: o.readyHook, AfterRollback: o.afterRollback,
-		Listen: o.listen, ListenTokenFile: o.listenToken, Lease: o.lease, Wait: o.wait, ProbeTexts: slices.Clone(o.parts),
+		Listen: o.listen, ListenTokenFile: o.listenToken, Lease: o.lease, Wait: o.wait, ProbeTexts: slices.Clone(o.parts), Notify: o.receivers,
 		Config: artifact.Config{
 			Name: o.name, Once: o.once, Timeout: o.timeout, Interval: o.interval, StaleAfter: o.staleAfter,
 			Initial: artifact.Initial(o.initial), OnDrift: artifact.OnDrift(o.onDrift), AllowDowngrade: o.allowDowngrade,
