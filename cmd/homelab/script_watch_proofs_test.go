@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/blake2b"
 
@@ -30,7 +31,7 @@ func (m minisign) key() string {
 func (m minisign) sign(text, comment string) []byte {
 	digest := blake2b.Sum512([]byte(text))
 	sig := ed25519.Sign(m.secret, digest[:])
-	seal := ed25519.Sign(m.secret, append(sig[:len(sig):len(sig)], comment...))
+	seal := ed25519.Sign(m.secret, append(slices.Clip(sig), comment...))
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Appendf(nil, "untrusted comment: x\n%s\ntrusted comment: %s\n%s\n", b64(append(append([]byte("ED"), m.id...), sig...)), comment, b64(seal))
 }

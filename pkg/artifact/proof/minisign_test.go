@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ type signer struct {
 
 func newSigner(id byte) signer {
 	secret := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{id}, ed25519.SeedSize))
-	return signer{Key{keyID(bytes.Repeat([]byte{id}, idSize)), [32]byte(secret.Public().(ed25519.PublicKey))}, secret} //nolint:forcetypeassert // it is one
+	return signer{Key{keyID(bytes.Repeat([]byte{id}, idSize)), [32]byte(secret.Public().(ed25519.PublicKey))}, secret}
 }
 
 func text(algorithm string, id keyID, sig []byte, comment string, global []byte) string {
@@ -39,7 +40,7 @@ func text(algorithm string, id keyID, sig []byte, comment string, global []byte)
 
 func (s signer) signAs(algorithm, message, comment string) string {
 	sig := ed25519.Sign(s.secret, []byte(message))
-	return text(algorithm, s.id, sig, comment, ed25519.Sign(s.secret, append(sig[:len(sig):len(sig)], comment...)))
+	return text(algorithm, s.id, sig, comment, ed25519.Sign(s.secret, append(slices.Clip(sig), comment...)))
 }
 
 func (s signer) sign(file, comment string) string {

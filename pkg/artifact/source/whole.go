@@ -14,7 +14,7 @@ import (
 // Whole gets a small file of at most most bytes, with the answer's header. The
 // error is as of Get; more bytes are Refused, and a page where a file is due,
 // as proxies send them, is Transient.
-func (c *Client) Whole(ctx context.Context, r Request, most int64) ([]byte, *http.Response, error) {
+func (c *Client) Whole(ctx context.Context, r Request, most int64) ([]byte, http.Header, error) {
 	r.Stream = true
 	resp, err := c.Get(ctx, r)
 	if err != nil {
@@ -31,7 +31,7 @@ func (c *Client) Whole(ctx context.Context, r Request, most int64) ([]byte, *htt
 	} else if err != nil {
 		return nil, nil, err
 	}
-	return b.Bytes(), resp, nil
+	return b.Bytes(), resp.Header, nil
 }
 
 // MinisigOf is where the signature of the file at u is.
