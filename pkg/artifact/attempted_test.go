@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// story applies lines, and returns what is known in the end and what was told.
+// fatesOf applies lines, and returns what is known in the end and what was told.
 func fatesOf(m Memory, by string, lines ...Line) (Memory, []Attempted) {
 	var all []Attempted
 	for _, l := range lines {
@@ -21,8 +21,9 @@ func fatesOf(m Memory, by string, lines ...Line) (Memory, []Attempted) {
 	return m, all
 }
 
-func switching(name string, previous *Version) []Line {
-	c := Candidate{ID: id(name), Kind: Image, Ref: "r/" + name + "@" + string(id(name))}
+// switching is the beginning of an attempt at b.
+func switching(previous *Version) []Line {
+	c := Candidate{ID: id("b"), Kind: Image, Ref: "r/b@" + string(id("b"))}
 	before := Observation{Sight: Nothing}
 	if previous != nil {
 		before = Observation{Sight: Runs, ID: previous.ID}
@@ -36,7 +37,7 @@ func switching(name string, previous *Version) []Line {
 func TestFates(t *testing.T) {
 	a := &Version{Candidate: Candidate{ID: id("a"), Kind: Image, Ref: "r/a@" + string(id("a"))}}
 	ran := Memory{Known: true, Running: a, Deployed: true, Phase: Live}
-	rest := func(lines ...Line) []Line { return append(switching("b", a), lines...) }
+	rest := func(lines ...Line) []Line { return append(switching(a), lines...) }
 	back := Line{Op: OpIntent, State: RollingBack, ID: id("b"), Previous: id("a"), Reason: strings.Repeat("x", 999), Evidence: []string{"log"}}
 	for name, c := range map[string]struct {
 		lines []Line
@@ -45,9 +46,9 @@ func TestFates(t *testing.T) {
 		sees  string
 		check func(*testing.T, Memory)
 	}{
-		"nothing was touched": {switching("b", a)[:1], "", GoOn, "a", nil},
+		"nothing was touched": {switching(a)[:1], "", GoOn, "a", nil},
 		"put back before it began": {
-			append(switching("b", a)[:1], Line{Op: OpDone, State: Idle, Reason: "overtaken"}), "", GoOn, "a", nil,
+			append(switching(a)[:1], Line{Op: OpDone, State: Idle, Reason: "overtaken"}), "", GoOn, "a", nil,
 		},
 		"switching, taken":     {rest(), "switching", ProbeNow, "b", nil},
 		"switching, not taken": {rest(), "switching", Finish, "a", nil},
@@ -130,7 +131,7 @@ func TestFates(t *testing.T) {
 // Whoever lost the lease in mid-switch finds what became of it.
 func TestInheritWhatOneBegan(t *testing.T) {
 	a := &Version{Candidate: Candidate{ID: id("a"), Kind: Image}}
-	m, list := fatesOf(Memory{Known: true, Running: a, Phase: Live}, "one", switching("b", a)...)
+	m, list := fatesOf(Memory{Known: true, Running: a, Phase: Live}, "one", switching(a)...)
 	if m.Attempt == nil {
 		t.Fatal("no attempt")
 	}

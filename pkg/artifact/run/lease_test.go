@@ -71,8 +71,8 @@ func (g *turns) tell(t Tenure) {
 	time.Sleep(time.Millisecond)
 }
 
-func (w *world) leased(me string, fates ...artifact.Attempted) *turns {
-	g := &turns{me: me, fates: fates}
+func (w *world) leased(me string) *turns {
+	g := &turns{me: me}
 	w.o.Lease = g
 	return g
 }
