@@ -2,7 +2,7 @@ package deploy
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"homelab/pkg/artifact/notify"
 	"homelab/pkg/artifact/run"
@@ -41,16 +41,20 @@ func (o *watchFlags) notified(w *config.Watches, s config.Setting) error {
 // beside is what the sentence about a watch says of its source, and of those
 // who are told.
 func beside(v run.View) string {
-	text := ""
+	var words []string
 	if v.Trouble != "" {
-		text += "; the source cannot be asked: " + v.Trouble
+		words = append(words, "the source cannot be asked: "+v.Trouble)
 	}
 	if v.Failing != "" {
-		text += "; upstream fails: " + v.Failing
+		words = append(words, "upstream fails: "+v.Failing)
 	}
-	lost := slices.DeleteFunc(slices.Clone(v.Notify), func(s notify.Status) bool { return s.Trouble == "" })
-	for _, s := range lost {
-		text += fmt.Sprintf("; notifications to %s: %d wait, %d were lost: %s", s.To, s.Waiting, s.Lost, s.Trouble)
+	for _, s := range v.Notify {
+		if s.Trouble != "" {
+			words = append(words, fmt.Sprintf("notifications to %s: %d wait, %d were lost: %s", s.To, s.Waiting, s.Lost, s.Trouble))
+		}
 	}
-	return ui.Clean(text)
+	if words == nil {
+		return ""
+	}
+	return ui.Clean("; " + strings.Join(words, "; "))
 }

@@ -84,20 +84,26 @@ func TestDecide(t *testing.T) {
 		"enforced":                  {{ended("live", "a", by(artifact.ByEnforce)), "live"}},
 		"unreachable, one recovery": {{trouble, "unreachable"}, {trouble, ""}, {rest, "recovered(unreachable)"}, {rest, ""}},
 		"a long outage, one recovery": {
-			{trouble, "unreachable"}, {func(f *Facts) { f.State.Stale = true }, "stale"}, {restarted, ""}, {trouble, ""},
+			{trouble, "unreachable"},
+			{func(f *Facts) { f.State.Stale = true }, "stale"},
+			{restarted, ""},
+			{trouble, ""},
 			{rest, "recovered(unreachable stale)"},
 		},
 		"a restart in an outage is no recovery": {{trouble, "unreachable"}, {restarted, ""}, {restarted, ""}, {rest, "recovered(unreachable)"}},
 		"the build fails": {
 			{func(f *Facts) { f.State.Failing = "pipeline 7 failed" }, "upstream_failing"},
-			{func(f *Facts) { f.State.Failing = "pipeline 8 failed" }, ""}, {restarted, ""}, {rest, "recovered(upstream_failing)"},
+			{func(f *Facts) { f.State.Failing = "pipeline 8 failed" }, ""},
+			{restarted, ""},
+			{rest, "recovered(upstream_failing)"},
 		},
 		"halted": {
 			{func(f *Facts) {
 				ended("unsafe", "b")(f)
 				f.State.Memory.Halt, f.State.Memory.Phase = "no way back", artifact.Halted
 			}, "halted"},
-			{restarted, ""}, {rest, ""},
+			{restarted, ""},
+			{rest, ""},
 			{set(func(m *artifact.Memory) { m.Halt = "no way back" }), "halted"},
 		},
 		"halted and lifted at once": {{ended("unsafe", "b"), "halted"}},
@@ -105,7 +111,8 @@ func TestDecide(t *testing.T) {
 			{func(f *Facts) { ended("conflict", "b")(f); f.State.Memory.Contended = "helm writes" }, "contended"}, {rest, ""},
 		},
 		"drifted": {
-			{set(func(m *artifact.Memory) { m.Drift = &artifact.Observation{Sight: artifact.Runs, ID: id("c")} }), "drifted"}, {restarted, ""},
+			{set(func(m *artifact.Memory) { m.Drift = &artifact.Observation{Sight: artifact.Runs, ID: id("c")} }), "drifted"},
+			{restarted, ""},
 			{set(func(m *artifact.Memory) { m.Drift = &artifact.Observation{Sight: artifact.Runs, ID: id("d")} }), "drifted"},
 			{rest, "recovered(drifted)"},
 		},
@@ -118,7 +125,8 @@ func TestDecide(t *testing.T) {
 		},
 		"paused": {
 			{set(func(m *artifact.Memory) { m.Pause = &artifact.Pause{At: noon(), Reason: "demo"} }), "paused"},
-			{held(artifact.Paused, "b"), ""}, {rest, "resumed(paused)"},
+			{held(artifact.Paused, "b"), ""},
+			{rest, "resumed(paused)"},
 		},
 		"gone back by hand": {
 			{set(func(m *artifact.Memory) { m.Pin, m.Phase = id("a"), artifact.Switching }), ""},
@@ -128,8 +136,14 @@ func TestDecide(t *testing.T) {
 			{rest, "resumed(pinned)"},
 		},
 		"held, however often it is tried": {
-			{held(artifact.DiskFull, "b"), "held"}, {free, ""}, {held(artifact.DiskFull, "b"), ""}, {restarted, ""}, {held(artifact.DiskFull, "b"), ""},
-			{held(artifact.NoWayBack, "b"), "held"}, {held(artifact.DiskFull, "b"), ""}, {held(artifact.DiskFull, "c"), "held"},
+			{held(artifact.DiskFull, "b"), "held"},
+			{free, ""},
+			{held(artifact.DiskFull, "b"), ""},
+			{restarted, ""},
+			{held(artifact.DiskFull, "b"), ""},
+			{held(artifact.NoWayBack, "b"), "held"},
+			{held(artifact.DiskFull, "b"), ""},
+			{held(artifact.DiskFull, "c"), "held"},
 		},
 		"held again after an end": {
 			{held(artifact.Window, "b"), "held"}, {func(f *Facts) { free(f); ended("live", "b")(f) }, "live"}, {held(artifact.Window, "b"), "held"},

@@ -119,7 +119,7 @@ func Open(ctx context.Context, o Options, f Facts) *Teller {
 		}
 		k = kept{Told: First(f)}
 	}
-	t.begin(k)
+	t.begin(k) //nolint:contextcheck // what it starts ends with Close, not with ctx
 	return t
 }
 

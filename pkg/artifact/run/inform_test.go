@@ -328,7 +328,7 @@ func TestStale(t *testing.T) {
 		pass(time.Minute)
 		w.source.fail(&artifact.Failure{Class: artifact.Transient, What: "503"})
 		good := l.latest.Load().LastGood
-		pass(good.Add(5*time.Minute - time.Second).Sub(time.Now()))
+		pass(time.Until(good.Add(5*time.Minute - time.Second)))
 		if got := p.told(); got != "" {
 			t.Errorf("told %q", got)
 		}
