@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"homelab/internal/kubesim"
+	"homelab/pkg/kube"
 )
 
 // The step that is shown for pipelines is one a server takes, and what it runs
@@ -162,5 +165,106 @@ func TestDocumentedWatches(t *testing.T) {
 		if code != 64 || !strings.Contains(out, want) {
 			t.Errorf("%s: code %d, %s", name, code, out)
 		}
+	}
+}
+
+// manifest is what is read of one object of a file for the cluster.
+type manifest struct {
+	Kind     string
+	Metadata struct{ Name, Namespace string }
+	Data     map[string]string
+	Rules    []struct {
+		Resources, Verbs []string
+		ResourceNames    []string `yaml:"resourceNames"`
+	}
+	Spec struct {
+		Replicas int
+		Strategy struct{ Type string }
+		Template struct {
+			Spec struct {
+				ServiceAccountName string `yaml:"serviceAccountName"`
+				SecurityContext    struct {
+					RunAsNonRoot bool `yaml:"runAsNonRoot"`
+				} `yaml:"securityContext"`
+				Containers []struct {
+					Args []string
+				}
+			}
+		}
+	}
+}
+
+// The file for the cluster is taken by one; the watch in it is understood, and
+// its Role allows what the watch asks for and no more.
+func TestDocumentedCluster(t *testing.T) {
+	text, err := os.ReadFile("../../docs/homelab-watch.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim := kubesim.New(kubesim.Options{})
+	t.Cleanup(sim.Close)
+	sim.Namespace("shop")
+	of := map[string]manifest{}
+	for part := range strings.SplitSeq(string(text), "\n---\n") {
+		var m manifest
+		if err := yaml.Unmarshal([]byte(part), &m); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := yaml.YAMLToJSON([]byte(part))
+		if err != nil || m.Metadata.Name != "homelab-watch" || m.Metadata.Namespace != "shop" {
+			t.Fatalf("%+v %v", m, err)
+		}
+		of[m.Kind] = m
+		c := kube.New(kubesim.Base(), sim.Transport(kubesim.Admin), kube.Options{})
+		t.Cleanup(c.Close)
+		r, known := map[string]kube.Resource{
+			"ServiceAccount": kube.Core("serviceaccounts"), "ConfigMap": kube.Core("configmaps"), "PersistentVolumeClaim": kube.Core("persistentvolumeclaims"),
+			"Role":        {Group: "rbac.authorization.k8s.io", Version: "v1", Plural: "roles"},
+			"RoleBinding": {Group: "rbac.authorization.k8s.io", Version: "v1", Plural: "rolebindings"},
+			"Lease":       {Group: "coordination.k8s.io", Version: "v1", Plural: "leases"}, "Deployment": kube.Apps("deployments"),
+		}[m.Kind]
+		if !known {
+			t.Fatalf("what is a %s?", m.Kind)
+		}
+		if strings.HasPrefix(r.Group, "rbac") || m.Kind == "ServiceAccount" {
+			continue // the real control plane's
+		}
+		if _, err := c.Apply(t.Context(), r, "shop", "homelab-watch", raw, kube.ApplyOptions{Manager: "test"}); err != nil {
+			t.Errorf("%s: %v", m.Kind, err)
+		}
+	}
+	if len(of) != 7 {
+		t.Errorf("%d kinds of objects", len(of))
+	}
+	var rules []string
+	for _, r := range of["Role"].Rules {
+		rules = append(rules, strings.Join(r.Resources, ",")+" "+strings.Join(r.ResourceNames, ",")+": "+strings.Join(r.Verbs, " "))
+	}
+	if got := strings.Join(rules, "; "); got != "deployments shop: get list watch patch; replicasets : list watch; pods,events : list watch; leases homelab-watch: get update" {
+		t.Error(got)
+	}
+	d := of["Deployment"].Spec
+	pod := d.Template.Spec
+	if d.Replicas != 1 || d.Strategy.Type != "Recreate" || !pod.SecurityContext.RunAsNonRoot || pod.ServiceAccountName != "homelab-watch" || len(pod.Containers) != 1 {
+		t.Fatalf("%+v", d)
+	}
+	args := pod.Containers[0].Args
+	takesWords(t, args)
+	// The arguments find the watch, and all of it is understood.
+	path := filepath.Join(t.TempDir(), "watches.yaml")
+	if err := os.WriteFile(path, []byte(of["ConfigMap"].Data["watches.yaml"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range args {
+		switch a {
+		case "/config/watches.yaml":
+			args[i] = path
+		case "/state":
+			args[i] = t.TempDir()
+		}
+	}
+	code, out, _ := inProcess(t, append(args, "--once", "--expect", "uuid:00000000-0000-0000-0000-000000000000")...)
+	if code != 64 || !strings.Contains(out, "does not know the form uuid") && !strings.Contains(out, "cluster") && !strings.Contains(out, "kubeconfig") {
+		t.Errorf("code %d, %s", code, out)
 	}
 }

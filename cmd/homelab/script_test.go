@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 		Dir:   filepath.Join("testdata", "script"),
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": cmdLab, "kube": cmdKube, "docker": cmdDocker, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy, "builds": cmdBuilds, "watches": cmdWatches,
+			"lab": cmdLab, "kube": cmdKube, "docker": cmdDocker, "registry": cmdRegistry, "vault": cmdVault, "recorder": cmdRecorder, "proxy": cmdProxy, "builds": cmdBuilds, "watches": cmdWatches, "hooks": cmdHooks,
 			"commit": cmdCommit, "page": cmdPage, "exits": cmdExits, "verdict": cmdVerdict,
 			"subset": cmdSubset, "jsonl": cmdJSONL, "shape": cmdShape, "ttyframe": cmdTTYFrame,
 			"ttyplain": cmdTTYPlain, "ttyfits": cmdTTYFits, "screen": cmdScreen, "capture": cmdCapture, "ttyheight": cmdTTYHeight,

@@ -20,10 +20,11 @@ import (
 // builds is a simulated builder-web with the job www, and files a plain file
 // server, for watches.
 type builds struct {
-	web   *buildersim.Builder
-	files *buildersim.Files
-	last  string // uuid of the newest build
-	n     int
+	web    *buildersim.Builder
+	second *buildersim.Builder // of somebody else
+	files  *buildersim.Files
+	last   string // uuid of the newest build
+	n      int
 }
 
 // Builds begin a minute apart, the first at a time that every script shares.
@@ -32,7 +33,8 @@ func (b *builds) start(n int) time.Time {
 }
 
 // cmdBuilds: "builds start" starts both servers: $BUILDS is the source of the
-// job www at $BUILDS_DIAL, $FILES the address of the files at $FILES_DIAL.
+// job www at $BUILDS_DIAL, $BUILDS2 another builder-web, $FILES the address of
+// the files at $FILES_DIAL, $KEY a key for signatures.
 // "builds sum VAR TEXT" sets VAR to the sha256 of TEXT. Else see do.
 func cmdBuilds(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
@@ -40,7 +42,7 @@ func cmdBuilds(ts *testscript.TestScript, neg bool, args []string) {
 	case neg || len(args) == 0:
 		ts.Fatalf("usage: builds WORD...")
 	case args[0] == "start":
-		w.builds = &builds{web: buildersim.NewBuilder(), files: buildersim.NewFiles()}
+		w.builds = &builds{web: buildersim.NewBuilder(), second: buildersim.NewBuilder(), files: buildersim.NewFiles()}
 		w.builds.web.AddJob("www")
 		w.builds.files.Set(buildersim.Settings{ETags: buildersim.Quoted, LastModified: true})
 		s := authority().Serve(w.t, w.builds.web, "builds.example.lan")
@@ -48,6 +50,8 @@ func cmdBuilds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("BUILDS_DIAL", s.Addr.String())
 		f := authority().Serve(w.t, w.builds.files, "dl.example.lan")
 		ts.Setenv("FILES", "https://dl.example.lan")
+		ts.Setenv("BUILDS2", authority().Serve(w.t, w.builds.second, "127.0.0.1").URL("127.0.0.1"))
+		ts.Setenv("KEY", newMinisign(1).key())
 		free, err := net.Listen("tcp", "127.0.0.1:0")
 		ts.Check(err)
 		ts.Setenv("LISTEN", free.Addr().String()) // for a daemon to listen at
@@ -109,6 +113,10 @@ func (b *builds) do(args []string) error {
 	case "put":
 		n, _ := strconv.Atoi(arg(3))
 		b.files.Put(arg(1), []byte(arg(2)), b.start(n))
+	case "signed", "forged", "sign", "rebuilt":
+		if !b.prove(args) {
+			return errors.New("no such words")
+		}
 	case "requests":
 		if got := len(b.web.Requests()) + len(b.files.Requests()); strconv.Itoa(got) != arg(1) {
 			return fmt.Errorf("%d requests came, not %s", got, arg(1))

@@ -36,6 +36,7 @@ type world struct {
 
 	registry *httptest.Server
 	builds   *builds
+	hooks    *hooks
 
 	mu        sync.Mutex
 	besides   int // commands run beside another

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/lease"
 	"homelab/pkg/artifact/probe"
 	watchrun "homelab/pkg/artifact/run"
 	websource "homelab/pkg/artifact/source"
@@ -96,7 +99,9 @@ type watchParts struct {
 	out  watchrun.Options
 	desk *watchrun.Desk
 
-	registry *registry.Client // of the target, and of a source without a way of its own
+	registry *registry.Client  // of the target, and of a source without a way of its own
+	asks     *websource.Client // of the source's origin, if files come from one
+	asked    *url.URL
 }
 
 // buildWatch understands and makes source, target and probes of a watch.
@@ -108,7 +113,7 @@ func (a *app) buildWatch(_ context.Context, s deploy.WatchSpec) (watchrun.Option
 	}
 	w := &watchParts{app: a, s: s, e: e, desk: watchrun.NewDesk()}
 	w.out = watchrun.Options{Config: s.Config, Desk: w.desk}
-	for _, step := range []func() error{w.pair, w.source, w.target, w.probes} {
+	for _, step := range []func() error{w.pair, w.source, w.target, w.probes, w.proofs, w.lease, w.receivers} {
 		if err := step(); err != nil {
 			return watchrun.Options{}, err
 		}
@@ -287,7 +292,9 @@ func (w *watchParts) client(base *url.URL) (*websource.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return websource.NewClient(websource.Options{Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25}), nil
+	w.asked = base
+	w.asks = websource.NewClient(websource.Options{Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25})
+	return w.asks, nil
 }
 
 // registryOf is the client for images; that of a source with a pin or a CA of
@@ -402,6 +409,31 @@ func (w *watchParts) workload() error {
 	}
 	w.out.To, w.out.Config.Idempotent = spec.String(), true
 	w.out.Target = seer{workload.New(spec, workload.Deps{Cluster: cluster, Registry: images})}
+	return nil
+}
+
+// lease makes what says whose turn it is. Its name for this process is another
+// one on each machine, and for each state directory: a lock there keeps two of
+// them apart, so that the next process may go on at once where one was killed.
+func (w *watchParts) lease() error {
+	if w.s.Lease == "" {
+		return nil
+	}
+	spec, err := lease.Parse(w.s.Lease)
+	if err != nil {
+		return err
+	}
+	cluster, err := w.connectCluster(w.e, spec.Namespace)
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fault.Usagef(watchHelp, "--lease: this machine has no name").Because(err.Error())
+	}
+	state := fnv.New32a()
+	_, _ = state.Write([]byte(w.dir())) // never fails
+	w.out.Lease = lease.New(spec, cluster, fmt.Sprintf("%s_%s_%08x", host, w.s.Name, state.Sum32()))
 	return nil
 }
 

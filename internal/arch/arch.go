@@ -87,6 +87,7 @@ func libraries() map[string][]string {
 		"github.com/compose-spec/compose-go":     {"pkg/stack"},
 		"github.com/tmaxmax/go-sse":              {"pkg/woodpecker"},
 		"golang.org/x/mod":                       {"pkg/woodpecker"},
+		"golang.org/x/crypto":                    {"pkg/artifact/proof"},
 		"golang.org/x/net/idna":                  {"pkg/transport", "pkg/git"},
 		"golang.org/x/net/websocket":             nil,
 		"golang.org/x/net/http2":                 {"pkg/transport"},

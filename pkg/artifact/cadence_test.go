@@ -42,7 +42,8 @@ func TestLookSchedules(t *testing.T) {
 		{"the server wants more time", answers(Look{Limit: 90 * time.Second}), 0.5, nil, []float64{90, 90}},
 		{"a pipeline runs", answers(Look{Hot: "pipeline 5"}), 0.5, nil, slices.Concat(
 			slices.Repeat([]float64{2}, 30), slices.Repeat([]float64{5}, 108), []float64{30, 30})},
-		{"failures", fail(Failure{Class: Transient}), 0.5, nil, []float64{1, 15, 30, 60, 120, 240, 450, 450}},
+		// After ten minutes a look of its own decides whether it is told.
+		{"failures", fail(Failure{Class: Transient}), 0.5, nil, []float64{1, 15, 30, 60, 120, 240, 134, 450}},
 		{"failures, low dice", fail(Failure{Class: Transient}), 0, nil, []float64{1, 1, 1, 1}},
 		{"retry-after", fail(Failure{Class: Transient, RetryAfter: 100 * time.Second}), 0, nil, []float64{100, 100}},
 		{"counted requests", fail(Failure{Class: Transient, Limited: true}), 0, nil, []float64{60, 60, 60}},

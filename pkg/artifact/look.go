@@ -189,7 +189,7 @@ func (k *core) notLooked(f *Failure) {
 	if s.fails++; s.fails == 1 {
 		s.failing = k.now
 	}
-	s.lookErr = f
+	s.lookErr, s.failedAt = f, k.now
 	d := max(k.backoff(s.fails, k.c.Interval), f.RetryAfter)
 	if f.Limited {
 		d = max(d, limitedLeast)

@@ -145,17 +145,43 @@ func (k *core) timeUp() bool {
 	return false // a side effect runs, or the way back is being taken
 }
 
-// alarms says once that the source cannot be asked, and since when.
+// alarms says once that the source cannot be asked, and since when. Between
+// looks it may have come back, so the last word has a look of that time.
 func (k *core) alarms() {
 	s := &k.s
-	if !s.Troubled && s.fails >= troubleLooks && k.due(s.failing.Add(troubleAfter)) {
+	if !s.Troubled && s.fails >= troubleLooks && k.lastWord(s.failing.Add(troubleAfter)) {
 		s.Troubled = true
 		k.tell(TroubleEvent, "", "the source cannot be asked: %s", s.lookErr.Error())
 	}
-	if !s.Stale && k.c.StaleAfter > 0 && k.due(k.freshest().Add(k.c.StaleAfter)) {
+	if !s.Stale && k.c.StaleAfter > 0 && k.lastWord(k.staleAt()) {
 		s.Stale = true
 		k.tell(TroubleEvent, "", "no answer from the source for %s", k.c.StaleAfter)
 	}
+}
+
+// lastWord reports whether t has come and the source has had its chance since:
+// a look that failed, or none because it allows none.
+func (k *core) lastWord(t time.Time) bool {
+	s := &k.s
+	switch {
+	case !k.due(t):
+		return false
+	case !s.failedAt.Before(t), !k.due(s.limited):
+		return true
+	case s.look.op == 0 && k.mayLook():
+		s.nextLook = k.now
+	}
+	return false
+}
+
+// staleAt is when the last good look is too long ago. A source that is asked
+// seldom, because each question costs a whole artifact, is given two.
+func (k *core) staleAt() time.Time {
+	after := k.c.StaleAfter
+	if k.s.blind {
+		after = max(after, 2*blindInterval)
+	}
+	return k.freshest().Add(after)
 }
 
 // observe asks what the target runs.

@@ -37,9 +37,10 @@ type State struct {
 	look     slot
 	asked    Expectation // named in the look under way, or in the last one
 	nextLook time.Time
-	lookedOp int64 // number of the last look that ended
-	fails    int   // in a row
-	failing  time.Time
+	lookedOp int64     // number of the last look that ended
+	fails    int       // in a row
+	failing  time.Time // since when
+	failedAt time.Time // the last one
 	lookErr  *Failure
 	limited  time.Time // no request before
 	blind    bool
@@ -291,7 +292,7 @@ func (k *core) wake() time.Time {
 		later(s.began.Add(k.c.Timeout))
 	}
 	if k.c.StaleAfter > 0 && !s.Stale {
-		later(k.freshest().Add(k.c.StaleAfter))
+		later(k.staleAt())
 	}
 	if !s.Troubled && s.fails >= troubleLooks {
 		later(s.failing.Add(troubleAfter))

@@ -19,8 +19,11 @@ type Upstream struct {
 // Upstream tells how the source was found.
 func (s State) Upstream(now time.Time) Upstream {
 	u := Upstream{Answers: s.Looks > 0 && (s.lookErr == nil || s.lookErr.Class == Absent)}
-	if s.Troubled && s.lookErr != nil {
-		u.Trouble = s.lookErr.Error()
+	if s.Troubled {
+		u.Trouble = "no answer"
+		if s.lookErr != nil {
+			u.Trouble = s.lookErr.Error()
+		}
 	}
 	for _, h := range s.hot {
 		if !h.now {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,12 @@ type WatchesKeys struct {
 	Watch  []string // of one watch
 	// Parts are the keys of the sections of a list, by the list's key.
 	Parts map[string][]string
+	// Lists are keys of such sections that may have a list: each of its values is
+	// a Part of its own, in the list's order.
+	Lists []string
+	// Sections are keys that may hold a section: which key each key in it stands
+	// for.
+	Sections map[string]map[string]string
 	// Refused is why a key is not taken although it has a meaning elsewhere.
 	Refused map[string]string
 }
@@ -219,10 +226,20 @@ func (r *reader) settings(fields map[string]field, keys WatchesKeys, but ...stri
 		switch n := f.node.(type) {
 		case *ast.SequenceNode:
 			for _, e := range r.list(f, "values") {
-				r.entry(&s, e, keys.Parts[key])
+				r.entry(&s, e, keys.Parts[key], keys.Lists)
 			}
 		case *ast.MappingNode, *ast.MappingValueNode:
-			r.wrong(f.line, f.path, "a value or a list of values", n)
+			section := keys.Sections[key]
+			if section == nil {
+				r.wrong(f.line, f.path, "a value or a list of values", n)
+				break
+			}
+			inside := map[string]field{}
+			for k, v := range r.fields(f.path, f.node, slices.Sorted(maps.Keys(section))...) {
+				inside[section[k]] = v
+			}
+			out = append(out, r.settings(inside, WatchesKeys{})...)
+			continue
 		default:
 			if v, ok := r.word(f); ok {
 				s.Values = []string{v}
@@ -236,7 +253,7 @@ func (r *reader) settings(fields map[string]field, keys WatchesKeys, but ...stri
 
 // entry reads one entry of a list: a value, or a section where the key has
 // sections.
-func (r *reader) entry(s *Setting, e field, parts []string) {
+func (r *reader) entry(s *Setting, e field, parts, lists []string) {
 	switch e.node.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
 		if parts == nil {
@@ -245,12 +262,18 @@ func (r *reader) entry(s *Setting, e field, parts []string) {
 		}
 		var p []Part
 		for key, f := range r.fields(e.path, e.node, parts...) {
-			if v, ok := r.word(f); ok {
-				p = append(p, Part{Key: key, Value: v, Line: f.line})
+			values := []field{f}
+			if _, several := f.node.(*ast.SequenceNode); several && slices.Contains(lists, key) {
+				values = r.list(f, "values")
+			}
+			for _, f := range values {
+				if v, ok := r.word(f); ok {
+					p = append(p, Part{Key: key, Value: v, Line: f.line})
+				}
 			}
 		}
 		// The order says nothing; parts' makes it steady.
-		slices.SortFunc(p, func(a, b Part) int { return slices.Index(parts, a.Key) - slices.Index(parts, b.Key) })
+		slices.SortStableFunc(p, func(a, b Part) int { return slices.Index(parts, a.Key) - slices.Index(parts, b.Key) })
 		s.Parts = append(s.Parts, p)
 	default:
 		if v, ok := r.word(e); ok {

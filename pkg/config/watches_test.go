@@ -15,10 +15,12 @@ import (
 
 func someKeys() WatchesKeys {
 	return WatchesKeys{
-		Shared:  []string{"listen", "state-dir"},
-		Watch:   []string{"from", "to", "probe", "keep", "idempotent", "arg", "interval"},
-		Parts:   map[string][]string{"probe": {"http", "body", "status", "dial"}},
-		Refused: map[string]string{"no-rollback": "it holds for one invocation", "minisign": "it is not built yet"},
+		Shared:   []string{"listen", "state-dir"},
+		Watch:    []string{"from", "to", "probe", "keep", "idempotent", "arg", "interval", "reproduced", "notify"},
+		Parts:    map[string][]string{"probe": {"http", "body", "status", "dial"}, "notify": {"webhook", "on"}},
+		Lists:    []string{"on"},
+		Refused:  map[string]string{"no-rollback": "it holds for one invocation", "minisign": "it is not built yet"},
+		Sections: map[string]map[string]string{"reproduced": {"count": "reproduced", "of": "reproducer"}},
 	}
 }
 
@@ -39,6 +41,13 @@ watches:
     from: "woodpecker:lab/shop?branch=main"
     interval: 1m
     arg: [--fast, "2"]
+    reproduced:
+      count: 1
+      of: [https://b2.example.org, https://b3.example.org]
+    notify:
+      - on: [live, halted]
+        webhook: https://hooks.example.org/x
+      - {webhook: https://hooks.example.org/y, on: failed}
 `), someKeys())
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +71,12 @@ watches:
 				{Key: "from", Line: 14, Values: []string{"woodpecker:lab/shop?branch=main"}},
 				{Key: "interval", Line: 15, Values: []string{"1m"}},
 				{Key: "arg", Line: 16, Values: []string{"--fast", "2"}},
+				{Key: "reproduced", Line: 18, Values: []string{"1"}},
+				{Key: "reproducer", Line: 19, Values: []string{"https://b2.example.org", "https://b3.example.org"}},
+				{Key: "notify", Line: 20, Parts: [][]Part{
+					{{"webhook", "https://hooks.example.org/x", 22}, {"on", "live", 21}, {"on", "halted", 21}},
+					{{"webhook", "https://hooks.example.org/y", 23}, {"on", "failed", 23}},
+				}},
 			}},
 		},
 	}
@@ -76,19 +91,23 @@ watches:
 // What is wrong is told with its line, several at once, with the nearest key.
 func TestParseWatchesRefuses(t *testing.T) {
 	for text, want := range map[string][]string{
-		"watches: {www: {form: x}}":               {`w.yaml:1: unknown key "form"`, `nearest known key: "from"`},
-		"watches:\n  www:\n    no-rollback: true": {"w.yaml:3: no-rollback: it holds for one invocation"},
-		"watches:\n  www:\n    minisign: [x]":     {"minisign: it is not built yet"},
-		"lisen: x\nwatches:\n  w:\n    tp: y":     {"2 problems", `line 1: unknown key "lisen"`, `"listen"`, `line 4: unknown key "tp"`},
-		"watches:\n  w: {to: x}\n  w: {to: y}":    {"w.yaml:3: ", "already"},
-		"watches:\n  w: {to: [{a: b}]}":           {"w.yaml:2: ", "must be a value"},
-		"watches:\n  w: {probe: {http: x}}":       {"w.yaml:2: ", "a value or a list"},
-		"watches:\n  w: {probe: [{htp: x}]}":      {`unknown key "htp"`, `"http"`},
-		"watches: [a]":                            {"must be keys and values"},
-		"watches:\n  w: {to: ''}":                 {"w.yaml:2: ", "is empty"},
-		"watches:\n  w: {to: *x}":                 {"w.yaml:2: "},
-		"listen: x":                               {"has no watches"},
-		"a: b: c":                                 {"not valid YAML"},
+		"watches: {www: {form: x}}":                 {`w.yaml:1: unknown key "form"`, `nearest known key: "from"`},
+		"watches:\n  www:\n    no-rollback: true":   {"w.yaml:3: no-rollback: it holds for one invocation"},
+		"watches:\n  www:\n    minisign: [x]":       {"minisign: it is not built yet"},
+		"lisen: x\nwatches:\n  w:\n    tp: y":       {"2 problems", `line 1: unknown key "lisen"`, `"listen"`, `line 4: unknown key "tp"`},
+		"watches:\n  w: {to: x}\n  w: {to: y}":      {"w.yaml:3: ", "already"},
+		"watches:\n  w: {to: [{a: b}]}":             {"w.yaml:2: ", "must be a value"},
+		"watches:\n  w: {probe: {http: x}}":         {"w.yaml:2: ", "a value or a list"},
+		"watches:\n  w: {probe: [{body: [x]}]}":     {"w.yaml:2: ", "must be a"},
+		"watches:\n  w: {notify: [{on: []}]}":       {"w.yaml:2: ", "is an empty list"},
+		"watches:\n  w: {probe: [{htp: x}]}":        {`unknown key "htp"`, `"http"`},
+		"watches:\n  w: {reproduced: {cuont: 1}}":   {`unknown key "cuont"`, `"count"`},
+		"watches:\n  w: {reproduced: {of: {a: b}}}": {"w.yaml:2: ", "a value or a list"},
+		"watches: [a]":            {"must be keys and values"},
+		"watches:\n  w: {to: ''}": {"w.yaml:2: ", "is empty"},
+		"watches:\n  w: {to: *x}": {"w.yaml:2: "},
+		"listen: x":               {"has no watches"},
+		"a: b: c":                 {"not valid YAML"},
 	} {
 		_, err := ParseWatches("w.yaml", []byte(text), someKeys())
 		if fault.KindOf(err) != fault.Usage {

@@ -281,6 +281,10 @@ func policy(s WatchSpec) string {
 	add("ready-timeout", s.ReadyTimeout.String())
 	add("keep", s.Keep)
 	add("max-size", s.MaxSize)
+	s.Proofs.policy(add, s.ReproduceWait)
+	if s.Lease != "" {
+		add("lease", s.Lease)
+	}
 	return strings.Join(out, " ")
 }
 

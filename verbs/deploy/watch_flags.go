@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/notify"
 	"homelab/pkg/artifact/run"
 	"homelab/pkg/config"
 	"homelab/pkg/fault"
@@ -45,6 +46,12 @@ type WatchSpec struct {
 
 	Listen          string
 	ListenTokenFile string
+
+	Lease string // NAMESPACE/NAME; "" none
+
+	Proofs WatchProofs
+
+	Notify []notify.Spec
 
 	Expect artifact.Expectation
 	Wait   time.Duration
@@ -84,8 +91,12 @@ type watchFlags struct {
 	keep                             int
 	maxSize                          string
 	listen, listenToken              string
+	lease                            string
 
-	parts []WatchProbe // of the file
+	parts  []WatchProbe // of the file
+	proofs proofFlags
+
+	receivers []notify.Spec // of the file
 }
 
 const (
@@ -136,30 +147,29 @@ func (o *watchFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.maxSize, "max-size", "2GiB", "refuse an artifact of more than `SIZE` where its size is not announced")
 	f.StringVar(&o.listen, "listen", "", "take hints and tell the story by http at `ADDR:PORT`")
 	f.StringVar(&o.listenToken, "listen-token-file", "", "the `FILE` with the token that status and events need beyond the loopback")
+	f.StringVar(&o.lease, "lease", "", "act only while holding the Kubernetes Lease `NAMESPACE/NAME`, where several machines have this watch")
 	f.DurationVar(&o.staleAfter, "stale-after", d.StaleAfter, "say so after `DUR` without a good look; 0: never")
 	f.DurationVar(&o.timeout, "timeout", 0, "end what has not begun to switch after `DUR`; 0 means never")
+	o.proofs.add(f)
 }
 
-// unbuilt are flags that are planned; they are refused by name.
-func unbuilt() []string {
-	return []string{"minisign", "from-minisig", "reproduced", "reproducer", "reproduce-wait", "lease", "notify"}
-}
-
-// flagError tells a planned flag apart from a misspelt one.
+// flagError is of a flag that is not there, or does not fit.
 func flagError(c *cobra.Command, err error) error {
-	help := c.CommandPath() + " --help"
-	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && slices.Contains(unbuilt(), unknown.GetSpecifiedName()) {
-		return fault.Usagef(help, "--%s is not built yet", unknown.GetSpecifiedName())
-	}
-	return fault.Usagef(help, "%s", ui.Clean(err.Error()))
+	return fault.Usagef(c.CommandPath()+" --help", "%s", ui.Clean(err.Error()))
 }
 
 // watchKeys are the keys of a watches file: the names of the flags that
 // describe a watch, and not those that speak of one run.
 func watchKeys() config.WatchesKeys {
 	k := config.WatchesKeys{
-		Shared: []string{"listen", "listen-token-file", "state-dir"},
-		Parts:  map[string][]string{"probe": {"http", "tcp", "exec", "status", "body", "header", "dial"}},
+		Shared:   []string{"listen", "listen-token-file", "state-dir"},
+		Sections: proofSections(),
+		Watch:    []string{notifyKey},
+		Parts: map[string][]string{
+			"probe":   {"http", "tcp", "exec", "status", "body", "header", "dial"},
+			notifyKey: notify.Keys(),
+		},
+		Lists: notify.ListKeys(),
 		Refused: map[string]string{
 			"allow-downgrade": "it holds for one invocation; give the flag",
 			"no-rollback":     "it holds for one invocation; give the flag",
@@ -171,9 +181,6 @@ func watchKeys() config.WatchesKeys {
 	}
 	for _, name := range k.Shared {
 		k.Refused[name] = "it stands at the top of the file, beside watches"
-	}
-	for _, name := range unbuilt() {
-		k.Refused[name] = "it is not built yet"
 	}
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	new(watchFlags).add(set)
@@ -231,6 +238,9 @@ func (o *watchFlags) load(f *pflag.FlagSet, help string, env WatchEnv, names []s
 
 // set sets a flag to what the file says, unless the command line has it.
 func (o *watchFlags) set(f *pflag.FlagSet, w *config.Watches, s config.Setting) error {
+	if s.Key == notifyKey {
+		return o.notified(w, s)
+	}
 	fl := f.Lookup(s.Key)
 	if fl == nil || fl.Changed {
 		return nil
@@ -382,7 +392,7 @@ func (o *watchFlags) values(help string, given func(string) bool) (WatchSpec, er
 		From: o.from, Artifact: o.artifact, FromSums: o.fromSums, FromDial: o.fromDial, FromCAFile: o.fromCA,
 		FromTokenFile: o.fromToken, InsecureRegistry: o.insecureRegistry,
 		To: o.to, Args: o.args, Env: o.env, ReadyHook: o.readyHook, AfterRollback: o.afterRollback,
-		Listen: o.listen, ListenTokenFile: o.listenToken, Wait: o.wait, ProbeTexts: slices.Clone(o.parts),
+		Listen: o.listen, ListenTokenFile: o.listenToken, Lease: o.lease, Wait: o.wait, ProbeTexts: slices.Clone(o.parts), Notify: o.receivers,
 		Config: artifact.Config{
 			Name: o.name, Once: o.once, Timeout: o.timeout, Interval: o.interval, StaleAfter: o.staleAfter,
 			Initial: artifact.Initial(o.initial), OnDrift: artifact.OnDrift(o.onDrift), AllowDowngrade: o.allowDowngrade,
@@ -433,6 +443,10 @@ func (o *watchFlags) values(help string, given func(string) bool) (WatchSpec, er
 		s.Windows = append(s.Windows, h)
 	}
 	var err error
+	s.ReproduceWait = o.proofs.wait
+	if s.Proofs, err = o.proofs.values(help, given); err != nil {
+		return s, err
+	}
 	if s.MaxSize, err = parseSize(o.maxSize); err != nil {
 		return no("--max-size %s: %v", ui.Clean(o.maxSize), err)
 	}

@@ -178,6 +178,7 @@ func sentence(v run.View) string {
 	if v.Held != "" && v.Kind != fault.OK {
 		text += "; " + v.Held
 	}
+	text += beside(v)
 	if !v.Daemon {
 		text += "; no daemon answers"
 	}

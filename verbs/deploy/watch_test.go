@@ -62,7 +62,7 @@ func TestWatchKeys(t *testing.T) {
 			t.Errorf("--%s: both or neither of a key and refused", f.Name)
 		}
 	})
-	for _, name := range []string{"no-rollback", "allow-downgrade", "once", "expect", "listen", "minisign"} {
+	for _, name := range []string{"no-rollback", "allow-downgrade", "once", "expect", "listen"} {
 		if k.Refused[name] == "" {
 			t.Errorf("%s is not refused", name)
 		}

@@ -2,8 +2,10 @@ package notify
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"homelab/pkg/artifact"
@@ -58,9 +60,7 @@ const maxText = 1000 // bytes
 func Decide(t Told, f Facts) ([]Notification, Told) {
 	d := &decision{t: t, f: f, status: artifact.StatusOf(f.State, f.Name)}
 	d.t.Open = make(map[Name]Mark, len(t.Open))
-	for n, m := range t.Open {
-		d.t.Open[n] = m
-	}
+	maps.Copy(d.t.Open, t.Open)
 	d.outcome()
 	d.conditions()
 	d.held()
@@ -77,7 +77,7 @@ type decision struct {
 func clean(s string) string {
 	s = ui.Clean(s)
 	if len(s) > maxText {
-		s = ui.Clean(s[:maxText]) + "…"
+		s = strings.ToValidUTF8(s[:maxText], "") + "…"
 	}
 	return s
 }
@@ -117,26 +117,18 @@ func (d *decision) outcome() {
 	if o.Candidate != nil {
 		id = o.Candidate.ID.Short()
 	}
-	switch o.Verdict {
-	case artifact.VerdictLive:
-		if o.By == artifact.ByRollback {
-			return // pinned
-		}
+	switch back := o.Rollback != nil && o.Rollback.Done; {
+	case o.Verdict == artifact.VerdictLive && o.By == artifact.ByRollback: // pinned
+	case o.Verdict == artifact.VerdictLive:
 		d.tell(Live, nil, "", "live, "+id, o.Reason)
-	case "failed":
-		if o.Rollback != nil && o.Rollback.Done {
-			d.tell(RolledBack, nil, d.next(*o), id+" was rolled back", o.Reason)
-			return
-		}
+	case o.Verdict == "failed" && back:
+		d.tell(RolledBack, nil, d.next(*o), id+" was rolled back", o.Reason)
+	case o.Verdict == "failed":
 		d.tell(Failed, nil, d.next(*o), id+" failed", o.Reason)
-	case "unsafe":
-		if m.Halt == "" { // somebody was quick
-			d.tell(Halted, nil, d.next(*o), "halted", o.Reason)
-		}
-	default:
-		if m.Contended == "" && m.Drift == nil {
-			d.tell(Failed, nil, d.next(*o), id+" did not become live", o.Reason)
-		}
+	case o.Verdict == "unsafe" && m.Halt == "": // somebody was quick
+		d.tell(Halted, nil, d.next(*o), "halted", o.Reason)
+	case m.Halt == "" && m.Contended == "" && m.Drift == nil:
+		d.tell(Failed, nil, d.next(*o), id+" did not become live", o.Reason)
 	}
 }
 
@@ -297,7 +289,7 @@ func (d *decision) held() {
 	case artifact.Regressed:
 		name, title = Regressed, "the source went back to "+c.ID.Short()
 	case artifact.Repeated, artifact.Window, artifact.TooYoung, artifact.TooOld, artifact.FirstStart, artifact.DiskFull,
-		artifact.NoWayBack, artifact.Repository, artifact.WorkloadHeld, artifact.Preflight, artifact.Owner:
+		artifact.NoWayBack, artifact.Repository, artifact.WorkloadHeld, artifact.Preflight, artifact.Owner, artifact.Unreproduced:
 	}
 	if d.t.HeldID != c.ID {
 		d.t.HeldID, d.t.Held = c.ID, nil

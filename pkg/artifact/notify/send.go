@@ -121,17 +121,13 @@ func (d Deps) http(s Spec) (func(context.Context, Notification) error, error) {
 		}
 		return nil, err
 	}
-	fill := webhook
-	if s.Means == Ntfy {
-		fill = ntfy
-	}
 	to, log := s.String(), d.Log
 	if log == nil {
 		log = func(string, ...any) {}
 	}
 	return func(ctx context.Context, n Notification) error {
 		began := time.Now()
-		status, err := post(ctx, stack, u, fill, n)
+		status, err := post(ctx, stack, u, s.Means, n)
 		took := time.Since(began).Round(time.Millisecond)
 		if err != nil {
 			log("POST notification %s to %s: %v, %s", n.Event, to, err, took)
@@ -143,10 +139,10 @@ func (d Deps) http(s Spec) (func(context.Context, Notification) error, error) {
 }
 
 // post sends once. Its errors say nothing of the URL but the host.
-func post(ctx context.Context, rt *transport.Stack, u *url.URL, fill func(Notification) ([]byte, http.Header, error), n Notification) (int, error) {
+func post(ctx context.Context, rt *transport.Stack, u *url.URL, m Means, n Notification) (int, error) {
 	// A redirect is an answer: what is behind it was not configured.
 	ctx = transport.WithCall(ctx, transport.Call{Name: "notification", ByHand: true})
-	body, header, err := fill(n)
+	body, header, err := message(m, n)
 	if err != nil {
 		return 0, &SendError{What: "it cannot be written down: " + err.Error(), Refused: true}
 	}
@@ -179,13 +175,13 @@ func post(ctx context.Context, rt *transport.Stack, u *url.URL, fill func(Notifi
 	return 0, e
 }
 
-func webhook(n Notification) ([]byte, http.Header, error) {
-	body, err := json.Marshal(n)
-	return append(body, '\n'), http.Header{"Content-Type": {"application/json"}}, err
-}
-
-// ntfy is the body and the headers of a message to a topic.
-func ntfy(n Notification) ([]byte, http.Header, error) {
+// message is what is sent: to a webhook the notification as JSON, to an ntfy
+// topic its text, with headers.
+func message(m Means, n Notification) ([]byte, http.Header, error) {
+	if m == Webhook {
+		body, err := json.Marshal(n)
+		return append(body, '\n'), http.Header{"Content-Type": {"application/json"}}, err
+	}
 	text := n.Text
 	if n.Next != nil {
 		text += "\n" + *n.Next

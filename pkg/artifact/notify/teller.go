@@ -72,8 +72,9 @@ type queue struct {
 	items   []item
 	bell    chan struct{}
 	cancel  context.CancelFunc
-	sending bool // the first one
-	fails   int  // in a row
+	sending bool      // the first one
+	fails   int       // in a row
+	again   time.Time // no try before
 	lost    int
 	gone    int // of lost, since the last one that was taken
 	trouble string
@@ -118,7 +119,7 @@ func Open(ctx context.Context, o Options, f Facts) *Teller {
 		}
 		k = kept{Told: First(f)}
 	}
-	t.begin(k)
+	t.begin(k) //nolint:contextcheck // what it starts ends with Close, not with ctx
 	return t
 }
 
@@ -355,6 +356,10 @@ func (t *Teller) next(ctx context.Context, q *queue) time.Duration {
 			t.mu.Unlock()
 			return idle
 		}
+		if wait := q.again.Sub(t.o.Now()); wait > 0 {
+			t.mu.Unlock()
+			return wait // something else came; that is no reason to hurry
+		}
 		q.sending = true
 		n, send := q.items[0].N, q.r.Send
 		t.mu.Unlock()
@@ -369,18 +374,15 @@ func (t *Teller) next(ctx context.Context, q *queue) time.Duration {
 		if e != nil && ctx.Err() != nil {
 			return idle // it was not given the time
 		}
-		if wait := t.sent(q, e); wait > 0 {
-			return wait
-		}
+		t.sent(q, e)
 	}
 	return idle
 }
 
 var errSlow = errors.New("no answer in " + sendLimit.String())
 
-// sent takes the end of one try; it returns the wait before the next one of the
-// same notification, 0 it is done with.
-func (t *Teller) sent(q *queue, e *SendError) time.Duration {
+// sent takes the end of one try.
+func (t *Teller) sent(q *queue, e *SendError) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	q.sending = false
@@ -399,7 +401,7 @@ func (t *Teller) sent(q *queue, e *SendError) time.Duration {
 		}
 		q.fails, q.gone, q.trouble, q.said, q.saidOff = 0, 0, "", false, false
 		done()
-		return 0
+		return
 	}
 	i := &q.items[0]
 	i.tries++
@@ -410,12 +412,12 @@ func (t *Teller) sent(q *queue, e *SendError) time.Duration {
 	case e.Refused && i.tries >= mostRefused, t.o.Now().Sub(i.Since) >= mostAge:
 		t.lose(q, e.What)
 		done()
-		return 0
+		return
 	case q.fails == troubleAt && !q.said:
 		q.said = true
 		t.o.Say(true, "notifications to "+q.r.To+" are not taken: "+e.What)
 	}
-	return max(t.backoff(i.tries), e.RetryAfter)
+	q.again = t.o.Now().Add(max(t.backoff(i.tries), e.RetryAfter))
 }
 
 // backoff is the wait after try n, from 1.

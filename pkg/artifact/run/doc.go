@@ -36,6 +36,10 @@ type Options struct {
 	// compared byte for byte.
 	From, To, Policy string
 
+	// Lease keeps processes on other machines from acting at the same time; nil:
+	// the lock in the state directory is all.
+	Lease Lease
+
 	MaxSize int64 // bytes of an artifact that announces none; 0: 2 GiB
 
 	// Events gets the story, in order, from one goroutine. One that blocks
@@ -63,7 +67,7 @@ type Options struct {
 	// grace, the second ends everything. nil: the context alone.
 	Signals <-chan fault.Kind
 	// Reload delivers what a watches file says now. All but Place, Config.Name,
-	// Config.Run, Events, Heartbeat, Listen, Notify and the channels is taken
+	// Config.Run, Events, Heartbeat, Lease, Listen, Notify and the channels is taken
 	// over, as soon as no deployment is in progress. Daemon only; nil: never.
 	Reload <-chan Options
 

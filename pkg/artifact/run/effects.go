@@ -284,6 +284,11 @@ func (w works) touch(ctx context.Context, s artifact.Switch, f func(context.Cont
 			return nil, &artifact.Failure{Class: artifact.Failed, What: "it was not touched: " + err.Error(), Err: err}
 		}
 	}
+	if w.o.Lease != nil {
+		if err := w.o.Lease.Sure(ctx); err != nil {
+			return nil, err
+		}
+	}
 	s = w.paths(s)
 	s.Deadline = w.o.Now().Add(w.o.Config.ActivateTimeout)
 	w.o.Desk.fresh()

@@ -5,9 +5,10 @@ import (
 	"homelab/pkg/artifact/notify"
 )
 
-// inform lets those be told who want to know what becomes of the watch.
+// inform lets those be told who want to know what becomes of the watch. One on
+// standby tells nobody: the one at work does.
 func (l *loop) inform() {
-	if l.teller != nil {
+	if l.teller != nil && l.standby == nil {
 		l.teller.See(l.facts())
 	}
 }

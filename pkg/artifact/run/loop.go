@@ -123,7 +123,13 @@ type loop struct {
 	back    artifact.Switch
 	unsee   context.CancelFunc // ends the target's own watch
 
+	standby  *Tenure              // the lease is not held; nil: it is, or there is none
+	heirloom []artifact.Attempted // of others, not taken over yet
+	heir     string
+	unkeep   func(idle bool) // gives the lease up
+
 	waiting  map[int64]*waiter
+	first    *artifact.Request // of a single run
 	lastID   int64
 	stops    int
 	observed bool
@@ -170,6 +176,9 @@ func open(ctx context.Context, o Options, m mode) (*loop, error) {
 			return nil, err
 		}
 		return nil, onDisk(fmt.Sprintf("the state of watch %q cannot be used", o.Config.Name), err)
+	}
+	if o.Lease != nil && m != dry {
+		l.standby = &Tenure{Kind: fault.Unreachable, Why: "the lease was not asked for yet", Soon: true}
 	}
 	memory, err = l.moved(memory, journalled(o.Place).From)
 	if err != nil {
@@ -278,11 +287,13 @@ func (l *loop) run(ctx context.Context, first *artifact.Request) {
 	go relay(over, l.o.Signals, func(k fault.Kind) { l.box.post(func() { l.stop(k) }) })
 	go relay(over, l.o.Reload, func(o Options) { l.box.post(func() { l.reload = &o }) })
 	l.see()
+	l.keep()
 	l.feed(artifact.Input{What: artifact.Begin})
 	if first != nil && l.ended == nil {
 		l.lastID++
 		r := *first
 		r.ID = l.lastID
+		l.first = &r
 		l.feed(artifact.Input{What: artifact.Ask, Request: r})
 	}
 	idle := false
@@ -328,6 +339,10 @@ func (l *loop) turn(woken bool) (idle bool) {
 		l.reopen(now)
 		return false
 	}
+	if l.standby != nil {
+		l.heartbeat(now)
+		return false
+	}
 	if due := !l.s.Wake.IsZero() && !now.Before(l.s.Wake); due || !woken {
 		l.feed(artifact.Input{What: artifact.Tick})
 		idle = due && !l.s.Wake.IsZero() && !l.s.Wake.After(now)
@@ -346,7 +361,7 @@ func (l *loop) patience(idle bool) time.Duration {
 	if l.broken != nil {
 		return max(min(d, l.broken.again.Sub(now)), spinGuard)
 	}
-	if !l.s.Wake.IsZero() {
+	if !l.s.Wake.IsZero() && l.standby == nil {
 		d = min(d, l.s.Wake.Sub(now))
 	}
 	if l.o.Heartbeat > 0 {
@@ -367,12 +382,16 @@ func (l *loop) heartbeat(now time.Time) {
 	if l.o.Heartbeat <= 0 || now.Sub(told) < l.o.Heartbeat {
 		return
 	}
-	l.hub.publish(Event{Type: artifact.HeartbeatEvent, Time: now, Text: "still " + string(phase)})
+	still := string(phase)
+	if l.standby != nil {
+		still = StandbyState + ": " + l.standby.Why
+	}
+	l.hub.publish(Event{Type: artifact.HeartbeatEvent, Time: now, Text: "still " + still})
 }
 
 // feed gives the core one input and does what it wants done.
 func (l *loop) feed(in artifact.Input) {
-	if l.broken != nil || l.ended != nil || l.err != nil {
+	if l.broken != nil || l.standby != nil || l.ended != nil || l.err != nil {
 		return
 	}
 	in.Dice = l.o.Dice()
@@ -397,6 +416,7 @@ func (l *loop) feed(in artifact.Input) {
 				l.o.wrote(e.Line)
 			}
 		}
+		l.noted(m, e.Line)
 		m = after
 	}
 	l.s = next
@@ -508,7 +528,7 @@ func (l *loop) ask(r artifact.Request, to *sub) int64 {
 	if to != nil {
 		l.waiting[r.ID] = &waiter{r, l.now(), to}
 	}
-	if l.broken != nil {
+	if l.broken != nil || l.standby != nil {
 		l.reply(r.ID, l.refusal(), l.s.Memory)
 		return r.ID
 	}
@@ -537,7 +557,7 @@ func (l *loop) reply(id int64, o artifact.Outcome, m artifact.Memory) {
 // stop takes a signal.
 func (l *loop) stop(kind fault.Kind) {
 	l.stops++
-	if l.broken == nil {
+	if l.broken == nil && l.standby == nil {
 		l.feed(artifact.Input{What: artifact.Stop, Kind: kind})
 		return
 	}
@@ -553,7 +573,7 @@ func (l *loop) endWith(o artifact.Outcome) {
 	if o.Verdict == "" {
 		o.Verdict = artifact.Verdict(o.Kind.Name())
 	}
-	o.State, o.Running, o.Previous, o.Candidate = l.s.Shown()[0], m.Running, m.Previous, m.Offered
+	o.State, o.Running, o.Previous, o.Candidate = l.states()[0], m.Running, m.Previous, m.Offered
 	o.Health, o.Ended = artifact.HealthUnknown, l.now().Round(0)
 	for id := range l.waiting {
 		l.reply(id, o, m)
@@ -589,13 +609,31 @@ func (l *loop) breaks(err error) {
 	l.show()
 }
 
-// refusal is the answer while the journal cannot be written.
+// states is the watch's states, the most important one first.
+func (l *loop) states() []string {
+	states := l.s.Shown()
+	if l.standby != nil {
+		states = append([]string{StandbyState}, states...)
+	}
+	return states
+}
+
+// refusal is the answer while the journal cannot be written, or another holds
+// the lease.
 func (l *loop) refusal() artifact.Outcome {
-	kind, why := diskKind(l.broken.err)
+	var kind fault.Kind
+	var why artifact.Why
+	var reason string
+	if l.broken != nil {
+		kind, why = diskKind(l.broken.err)
+		reason = "nothing more is begun: " + l.broken.err.Error()
+	} else {
+		kind, reason = l.standby.Kind, "standby: "+l.standby.Why
+	}
 	m := l.s.Memory
 	return artifact.Outcome{
-		Kind: kind, Why: why, Verdict: artifact.Verdict(kind.Name()), State: l.s.Shown()[0], Health: artifact.HealthUnknown,
-		Reason:  "nothing more is begun: " + l.broken.err.Error() + ". " + artifact.NextStart(m, l.o.Config),
+		Kind: kind, Why: why, Verdict: artifact.Verdict(kind.Name()), State: l.states()[0], Health: artifact.HealthUnknown,
+		Reason:  reason + ". " + artifact.NextStart(m, l.o.Config),
 		Running: m.Running, Previous: m.Previous, Candidate: m.Offered, Ended: l.now().Round(0),
 	}
 }
@@ -636,8 +674,19 @@ func (l *loop) restart(m artifact.Memory) {
 	}
 	l.gen++
 	l.running = map[int64]*task{}
+	if l.standby == nil && len(l.heirloom) > 0 {
+		var err error
+		if m, err = l.inherit(m); err != nil {
+			l.s = artifact.New(m)
+			l.breaks(err)
+			return
+		}
+	}
 	l.s = artifact.New(m)
 	l.feed(artifact.Input{What: artifact.Begin})
+	if l.first != nil { // of a single run
+		l.feed(artifact.Input{What: artifact.Ask, Request: *l.first})
+	}
 	for id, w := range l.waiting {
 		r := w.request
 		r.Wait = max(0, r.Wait-l.now().Sub(w.at))
@@ -648,7 +697,7 @@ func (l *loop) restart(m artifact.Memory) {
 
 // renew takes over what a watches file says now, when nothing is in progress.
 func (l *loop) renew() {
-	if l.reload == nil || l.s.Memory.Attempt != nil {
+	if l.reload == nil || l.s.Memory.Attempt != nil || l.standby != nil {
 		return
 	}
 	for _, t := range l.running {
@@ -660,7 +709,7 @@ func (l *loop) renew() {
 	l.reload = nil
 	from := l.o.From
 	o.Place, o.Config.Run, o.Events, o.Heartbeat = l.o.Place, l.o.Config.Run, l.o.Events, l.o.Heartbeat
-	o.Listen, o.Notify, o.Signals, o.Reload, o.Now, o.Dice = l.o.Listen, l.o.Notify, l.o.Signals, l.o.Reload, l.o.Now, l.o.Dice
+	o.Lease, o.Listen, o.Notify, o.Signals, o.Reload, o.Now, o.Dice = l.o.Lease, l.o.Listen, l.o.Notify, l.o.Signals, l.o.Reload, l.o.Now, l.o.Dice
 	if err := o.complete(daemon); err != nil {
 		l.note("not reloaded: " + err.Error())
 		return
@@ -743,6 +792,9 @@ func (l *loop) view() View {
 		kind, _ := diskKind(l.broken.err)
 		v.Kind, v.Held = kind, "nothing more is begun: "+l.broken.err.Error()
 	}
+	if l.standby != nil {
+		v.States, v.Kind, v.Held = l.states(), l.standby.Kind, "standby: "+l.standby.Why
+	}
 	return v
 }
 
@@ -793,7 +845,10 @@ func (l *loop) finish(began time.Time) (Result, error) {
 	if l.stops > 0 {
 		l.cancel()
 	}
-	l.await(&l.effects, limit)
+	ended := l.await(&l.effects, limit)
+	if l.unkeep != nil {
+		l.unkeep(ended)
+	}
 	l.show()
 	l.box.close()
 	l.hub.close()
@@ -812,15 +867,17 @@ func (l *loop) finish(began time.Time) (Result, error) {
 	}, nil
 }
 
-// await waits for a group, at most limit.
-func (l *loop) await(g *sync.WaitGroup, limit time.Duration) {
+// await waits for a group, at most limit, and reports whether it has ended.
+func (l *loop) await(g *sync.WaitGroup, limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.base), limit)
 	defer cancel()
 	done := make(chan struct{})
 	go func() { g.Wait(); close(done) }()
 	select {
 	case <-done:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 

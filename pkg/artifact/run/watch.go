@@ -184,6 +184,13 @@ func Check(ctx context.Context, o Options, e artifact.Expectation) (Result, erro
 	began := l.now()
 	stop := l.sink()
 	defer stop()
+	if o.Lease != nil {
+		if t := o.Lease.Look(ctx); !t.Held {
+			l.standby = &t
+			l.endWith(l.refusal())
+			return l.finish(began)
+		}
+	}
 	if a := l.s.Memory.Attempt; a != nil {
 		busy, _ := journal.Locked(o.Place.Dir())
 		why := "at work on " + a.Candidate.ID.Short() + " (" + string(l.s.Memory.Phase) + ")"

@@ -114,21 +114,20 @@ func (l *Lease) take(ctx context.Context, s Scope) (string, error) {
 			"metadata": object{"name": l.ref.Name, "namespace": l.ref.Namespace, "labels": object{
 				LabelApp: s.ID, LabelStack: s.Stack, LabelManagedBy: Manager,
 			}},
-			"spec": object{"acquireTime": stamp(now)},
 		}}
-		l.stamp(o, now)
+		l.stamp(o, now, now)
 		err = persist(ctx, func(ctx context.Context) error {
 			return l.write(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
 				return l.leases.Create(ctx, o, metav1.CreateOptions{FieldManager: Manager})
 			})
 		})
 	} else {
-		if holder := text(live, "spec", "holderIdentity"); holder != "" && holder != l.who && !expired(live, now) {
-			return holder, nil
+		was := kube.LeaseOf(live.Object)
+		if was.Holder != "" && was.Holder != l.who && !was.Expired(now, leaseLasts) {
+			return was.Holder, nil
 		}
 		o := live.DeepCopy()
-		_ = unstructured.SetNestedField(o.Object, stamp(now), "spec", "acquireTime")
-		l.stamp(o, now)
+		l.stamp(o, now, now)
 		err = l.write(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
 			return l.leases.Update(ctx, o, metav1.UpdateOptions{FieldManager: Manager})
 		})
@@ -160,7 +159,7 @@ func (l *Lease) write(ctx context.Context, f func(context.Context) (*unstructure
 		return look
 	case o == nil:
 		return err
-	case text(o, "spec", "holderIdentity") == l.who:
+	case kube.LeaseOf(o.Object).Holder == l.who:
 		l.mu.Lock()
 		l.live = o
 		l.mu.Unlock()
@@ -169,25 +168,10 @@ func (l *Lease) write(ctx context.Context, f func(context.Context) (*unstructure
 	return errContested
 }
 
-func (l *Lease) stamp(o *unstructured.Unstructured, now time.Time) {
-	_ = unstructured.SetNestedField(o.Object, l.who, "spec", "holderIdentity")
-	_ = unstructured.SetNestedField(o.Object, int64(leaseLasts/time.Second), "spec", "leaseDurationSeconds")
-	_ = unstructured.SetNestedField(o.Object, stamp(now), "spec", "renewTime")
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(metav1.RFC3339Micro) }
-
-// expired says that a lease has not been renewed for as long as it lasts.
-func expired(o *unstructured.Unstructured, now time.Time) bool {
-	at, err := time.Parse(time.RFC3339Nano, text(o, "spec", "renewTime"))
-	if err != nil {
-		return true
-	}
-	lasts := leaseLasts
-	if n, ok, _ := unstructured.NestedInt64(o.Object, "spec", "leaseDurationSeconds"); ok && n > 0 {
-		lasts = time.Duration(n) * time.Second
-	}
-	return now.Sub(at) > lasts
+func (l *Lease) stamp(o *unstructured.Unstructured, acquired, now time.Time) {
+	k := kube.LeaseOf(o.Object)
+	k.Holder, k.Lasts, k.Acquired, k.Renewed = l.who, leaseLasts, acquired, now
+	k.Put(o.Object)
 }
 
 // renew keeps the lease, or ends the run when it is lost.
@@ -196,8 +180,8 @@ func (l *Lease) renew(ctx context.Context) {
 	o := l.live.DeepCopy()
 	l.mu.Unlock()
 	now := l.c.Now()
-	old := o.DeepCopy()
-	l.stamp(o, now)
+	old := kube.LeaseOf(o.DeepCopy().Object)
+	l.stamp(o, old.Acquired, now)
 	err := l.write(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return l.leases.Update(ctx, o, metav1.UpdateOptions{FieldManager: Manager})
 	})
@@ -212,7 +196,7 @@ func (l *Lease) renew(ctx context.Context) {
 	case kube.IsAbsent(err): // gone with its namespace: nobody holds it
 	case err == errContested: //nolint:errorlint // returned as it is by write
 		l.end(fault.New(fault.Conflict, l.ref.String()+" was taken by another run", ""))
-	case expired(old, now), !kube.IsTransient(err) && fault.KindOf(err) != fault.Unreachable:
+	case old.Expired(now, leaseLasts), !kube.IsTransient(err) && fault.KindOf(err) != fault.Unreachable:
 		l.end(failed(ctx, err, "renewing "+l.ref.String()))
 	}
 }

@@ -82,7 +82,10 @@ func (s *Source) place(to *url.URL, file bool) (place, error) {
 	if !file && len(seg) == 5 && seg[4] == "" {
 		seg = seg[:4]
 	}
-	bad := fmt.Errorf("it leads to %s, which is no build of %s", source.Text(to.EscapedPath()), s.spec.Job)
+	bad := fmt.Errorf("it leads to %s, which is no build", source.Text(to.EscapedPath()))
+	if s.spec.Job != "" {
+		bad = fmt.Errorf("%w of %s", bad, s.spec.Job)
+	}
 	if len(seg) < 4 || seg[0] != "job" || seg[1] == "" || seg[2] != "build" || !isUUID(strings.ToLower(seg[3])) {
 		return place{}, bad
 	}
@@ -271,8 +274,8 @@ func announced(resp *http.Response) (artifact.ID, error) {
 	return "", source.Failf(artifact.Refused, nil, "%v", err)
 }
 
-// Fetch writes the candidate's bytes to w.
-func (s *Source) Fetch(ctx context.Context, c artifact.Candidate, w io.Writer) error {
+// located is where c's file is, if it is one of the job's.
+func (s *Source) located(c artifact.Candidate) (*url.URL, place, error) {
 	u, err := s.base.Parse(c.Location)
 	var p place
 	if err == nil {
@@ -282,7 +285,16 @@ func (s *Source) Fetch(ctx context.Context, c artifact.Candidate, w io.Writer) e
 		err = s.ours(p)
 	}
 	if err != nil {
-		return source.Failf(artifact.Refused, err, "%q is no file of this source: %v", c.Location, err)
+		return nil, p, source.Failf(artifact.Refused, err, "%q is no file of this source: %v", c.Location, err)
+	}
+	return u, p, nil
+}
+
+// Fetch writes the candidate's bytes to w.
+func (s *Source) Fetch(ctx context.Context, c artifact.Candidate, w io.Writer) error {
+	u, p, err := s.located(c)
+	if err != nil {
+		return err
 	}
 	resp, err := s.d.HTTP.Get(ctx, source.Request{
 		Name: "file of build " + p.uuid, URL: u, Stream: true, Header: http.Header{"Accept": {"*/*"}}, Known: "file",
