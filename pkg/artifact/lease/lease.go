@@ -332,7 +332,11 @@ func (k *Keeper) Release(ctx context.Context) error {
 	k.lose()
 	_, err := k.write(ctx, l, "", fates)
 	if kube.IsConflict(err) {
-		return nil // another's by now
+		// Another's by now; or the last renewal was cut short and arrived.
+		if l, err = k.read(ctx); err != nil || l.Holder != k.me {
+			return err
+		}
+		_, err = k.write(ctx, l, "", fates)
 	}
 	return err
 }

@@ -247,6 +247,23 @@ func TestTaken(t *testing.T) {
 	})
 }
 
+// A renewal that was cut short by the end arrived: it is given up all the same.
+func TestReleaseAfterACut(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scene) {
+		a := s.keep("a", nil)
+		time.Sleep(time.Second)
+		a.cancel()
+		<-a.done
+		s.sim.Update("leases", "shop", "homelab-watch", func(o kubesim.Object) {
+			o["spec"].(kubesim.Object)["renewTime"] = time.Now().Format(time.RFC3339Nano)
+		})
+		a.end()
+		if spec, _ := s.sim.Object("leases", "shop", "homelab-watch")["spec"].(kubesim.Object); spec["holderIdentity"] != "" {
+			t.Errorf("%v", spec)
+		}
+	})
+}
+
 func TestCannotBeHad(t *testing.T) {
 	for name, c := range map[string]struct {
 		with func(*kubesim.Sim)
