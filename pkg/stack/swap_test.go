@@ -228,6 +228,13 @@ func TestAKilledSwapIsBroughtBack(t *testing.T) {
 					time.Sleep(5 * time.Second)
 					if m.backends() == onPage {
 						swapped++
+						st, err := m.run(func(ctx context.Context, w *World) (*Outcome, error) {
+							out, _, err := w.Status(ctx, m.options("status"))
+							return out, err
+						})
+						if err != nil || st.Kind != fault.Unsafe || !strings.Contains(st.Reason, "cut off behind its maintenance page") {
+							m.Errorf("behind the page its status is %+v, %v", st, err)
+						}
 						if _, err := m.run(func(ctx context.Context, w *World) (*Outcome, error) {
 							o := m.options("update")
 							o.DryRun = true
