@@ -153,6 +153,14 @@ func TestRestartShowsAMaintenancePage(t *testing.T) {
 				}
 			}
 			during = append(during, m.backends())
+			if m.backends() != onPage {
+				return
+			}
+			// Whoever looks meanwhile sees work under way: not up, not left behind.
+			out, _, err := m.world().Status(m.Context(), m.options("status"))
+			if err != nil || out.Kind != fault.Timeout {
+				m.Errorf("behind the page its status is %+v, %v", out, err)
+			}
 		}
 		out, err := m.restart()
 		if err != nil || out.Verdict != "up" {
