@@ -5,7 +5,7 @@
 //
 // A label "sim.exit" lets a service's containers end with that code,
 // "sim.health" gives them that health. Files in the directory steer the rest:
-// "broken" is what every call fails with, "images" lists REF ID, "registry"
+// "broken" is what every call fails with, "up-fails" what every up, "images" lists REF ID, "registry"
 // lists REF ID that can be pulled with a login; "calls" has the command lines,
 // and what they saw of variables that they should not; "files" has what the
 // containers have, below the service's name, where exec runs the real thing;
@@ -342,6 +342,9 @@ func (s *sim) pull(ref string) error {
 }
 
 func (s *sim) up(o order, p *types.Project) int {
+	if text, err := os.ReadFile(s.path("up-fails")); err == nil {
+		return fail("%s", strings.TrimSpace(string(text)))
+	}
 	for _, c := range p.Services {
 		if err := s.pull(c.Image); err != nil {
 			return fail("%v", err)

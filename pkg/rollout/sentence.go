@@ -76,6 +76,9 @@ func (a *assessor) imageSentence() string {
 		what = fmt.Sprintf("half updated: container %s is still %s", g.odd[0], a.imageOf(g.odd[:1]))
 	} else if len(g.odd) > 0 {
 		what = "there is no container " + g.odd[0]
+		if c, ok := a.t.Template.Container(g.odd[0]); ok { // there is, and it is another image
+			what = "container " + g.odd[0] + " is " + c.Image
+		}
 	}
 	if w := a.v.Writer; w != nil {
 		what += fmt.Sprintf(", set by %s %s ago", w.Manager, ago(a.now, w.Time))

@@ -49,11 +49,13 @@ type composed struct {
 	project   *compose.Project
 	generated map[string]string
 	live      []compose.Container
-	hashes    map[string]string // service -> what its configuration comes to
-	ids       map[string]string // image reference -> id on this machine
-	bound     map[string]string // service -> fingerprint of what it mounts now
-	moved     []string          // services whose mounted files have changed since they were made
-	replace   []string          // volumes of the engine whose data is elsewhere by now
+	hashes    map[string]string    // service -> what its configuration comes to
+	ids       map[string]string    // image reference -> id on this machine
+	bound     map[string]string    // service -> fingerprint of what it mounts now
+	moved     []string             // services whose mounted files have changed since they were made
+	stale     []string             // of those, the ones that were not made anew
+	before    map[string]time.Time // container id -> when it was started, before the orders
+	replace   []string             // volumes of the engine whose data is elsewhere by now
 }
 
 // composed tells whether the directory is run by the engine of this machine.
@@ -161,16 +163,9 @@ func (r *run) composeLook(ctx context.Context) error {
 		if dir == "" || dir == own || r.o.AdoptNamespace {
 			continue
 		}
-		return apply.Refusal([]apply.Conflict{{
-			Code: "project-owner", Object: apply.Ref{Kind: "Project", Name: r.compose.project.Name},
-			Message: fmt.Sprintf("the compose project %s was brought up from %s, not from %s", r.compose.project.Name, c.WorkDir, own),
-			Fix: []string{
-				"a copied directory needs a cluster-id of its own in deployment.yml",
-				"a directory that was moved takes its containers over with --adopt-namespace",
-			},
-		}})
+		return r.othersProject(c.WorkDir, own)
 	}
-	return nil
+	return r.atHome()
 }
 
 // composeVolumes compares where volumes have their data with where the spec
@@ -279,11 +274,14 @@ func (r *run) compare(s compose.Service, hash, bound string) {
 		}
 	}
 	n := 0
+	var started time.Time // the oldest of its containers
 	for _, x := range c.live {
 		if x.Service != s.Name {
 			continue
 		}
-		n++
+		if n++; n == 1 || x.Started.Before(started) {
+			started = x.Started
+		}
 		id := c.ids[s.Image]
 		switch {
 		case x.Image != s.Image:
@@ -306,8 +304,14 @@ func (r *run) compare(s compose.Service, hash, bound string) {
 	if n != s.Scale {
 		add(fmt.Sprintf("%d of %d containers", n, s.Scale))
 	}
-	if now := c.bound[s.Name]; bound != "" && now != bound {
+	switch now := c.bound[s.Name]; {
+	case bound != "" && now != bound:
 		add("the files it mounts have changed")
+		c.moved = append(c.moved, s.Name)
+	case bound == "" && now != "" && compose.Newest(s).After(started):
+		// Nobody kept what it mounted when it was made: that run was cut off, or
+		// was not ours. A file that was put in place since is not what it sees.
+		add("the files it mounts have changed since it was started")
 		c.moved = append(c.moved, s.Name)
 	}
 	if r.o.Recreate {
@@ -547,6 +551,9 @@ func (r *run) composeOrders(ctx context.Context, changes bool) (compose.Call, fu
 	if err := r.journal.Write(r.entry()); err != nil {
 		return compose.Call{}, nothing, err
 	}
+	if err := r.keepHome(); err != nil {
+		return compose.Call{}, nothing, err
+	}
 	all, made, err := secret.Fresh(r.d, r.w.Secrets, r.compose.generated)
 	if err != nil {
 		return compose.Call{}, nothing, err
@@ -626,6 +633,11 @@ func (r *run) composeToken(changes bool) (*login, error) {
 // may be only that something is not up yet.
 func (r *run) composeUp(ctx context.Context, call compose.Call) (failed, err error) {
 	r.w.Tell.Stage("apply")
+	r.compose.before = map[string]time.Time{}
+	for _, x := range r.compose.live {
+		r.compose.before[x.ID] = x.Started
+	}
+	only := r.only()
 	for _, v := range r.compose.replace {
 		// Nothing may hold it while it is replaced; its data is on the host.
 		if err := r.w.Docker.Down(ctx, call, false); err != nil {
@@ -643,7 +655,7 @@ func (r *run) composeUp(ctx context.Context, call compose.Call) (failed, err err
 		if !r.o.Deadline.IsZero() {
 			o.Left = max(time.Second, r.o.Deadline.Sub(r.w.Now())-2*time.Second)
 		}
-		o.Only = r.o.Services
+		o.Only = only
 		failed = r.w.Docker.Up(ctx, call, o)
 	}
 	switch k := fault.KindOf(failed); {
@@ -653,7 +665,13 @@ func (r *run) composeUp(ctx context.Context, call compose.Call) (failed, err err
 	case k == fault.Unreachable, k == fault.Denied:
 		return nil, failed
 	}
-	if err := r.keepBound(r.compose.bound); err != nil {
+	bound := r.compose.bound
+	if failed != nil && len(r.compose.moved) > 0 {
+		if bound, err = r.unmade(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.keepBound(bound); err != nil {
 		return nil, err
 	}
 	for _, part := range []struct {
@@ -667,6 +685,42 @@ func (r *run) composeUp(ctx context.Context, call compose.Call) (failed, err err
 		}
 	}
 	return failed, nil
+}
+
+// only are the services that the orders name; nil: all. What is taken down so
+// that a volume can be replaced comes up again, whoever was asked for.
+func (r *run) only() []string {
+	out := slices.Clone(r.o.Services)
+	if len(out) == 0 || len(r.compose.replace) == 0 {
+		return out
+	}
+	for _, x := range r.compose.live {
+		if x.State == "running" && !slices.Contains(out, x.Service) && slices.Contains(serviceNames(r.compose.project), x.Service) {
+			out = append(out, x.Service)
+		}
+	}
+	return out
+}
+
+// unmade finds the services that were to be made anew and were not, and returns
+// the fingerprints that hold without them.
+func (r *run) unmade(ctx context.Context) (map[string]string, error) {
+	live, err := r.w.Docker.Containers(ctx, r.compose.project.Name)
+	if err != nil {
+		return nil, err
+	}
+	bound := maps.Clone(r.compose.bound)
+	r.compose.stale = nil
+	for _, name := range r.compose.moved {
+		if slices.ContainsFunc(live, func(x compose.Container) bool {
+			_, old := r.compose.before[x.ID]
+			return x.Service == name && old
+		}) {
+			r.compose.stale = append(r.compose.stale, name)
+			delete(bound, name)
+		}
+	}
+	return bound, nil
 }
 
 // composeObserve looks once at every service that was asked for.
@@ -717,7 +771,7 @@ func (r *run) composeWait(ctx context.Context, failed error) error {
 		if has(rollout.Absent) && failed != nil {
 			return failed // what could not be made says why
 		}
-		if failed != nil && !has(rollout.Failed) && r.behind() {
+		if failed != nil && !has(rollout.Failed) && (r.behind() || !has(rollout.Pending) && r.asBefore()) {
 			return failed // what runs is what ran before
 		}
 		late := !r.o.Deadline.IsZero() && r.o.Deadline.Sub(r.w.Now()) < 500*time.Millisecond
@@ -735,6 +789,9 @@ func (r *run) composeWait(ctx context.Context, failed error) error {
 
 // behind tells whether a container is still the one from before.
 func (r *run) behind() bool {
+	if len(r.compose.stale) > 0 {
+		return true
+	}
 	for _, s := range r.wanted() {
 		for _, c := range r.compose.live {
 			if c.Service == s.Name && (c.Image != s.Image || c.Hash != r.compose.hashes[s.Name]) {
@@ -743,6 +800,14 @@ func (r *run) behind() bool {
 		}
 	}
 	return false
+}
+
+// asBefore tells whether no container was made or started by the orders.
+func (r *run) asBefore() bool {
+	return !slices.ContainsFunc(r.compose.live, func(c compose.Container) bool {
+		started, there := r.compose.before[c.ID]
+		return !there || !started.Equal(c.Started)
+	})
 }
 
 // composeTargets turns verdicts into targets; of what failed the last lines

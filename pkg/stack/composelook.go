@@ -374,6 +374,7 @@ func (r *run) composeViews(ctx context.Context) ([]VolumeView, error) {
 
 // engine fills in what the engine says of a volume.
 func (v *VolumeView) engine(name, device string, there bool) {
+	v.Engine = true
 	if there {
 		v.Phase = "Bound"
 	}

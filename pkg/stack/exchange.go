@@ -92,7 +92,7 @@ func (r *run) handOne(ctx context.Context, x file.Exchange) error {
 		}
 		if code != 0 {
 			return fault.New(fault.Failed, exchanged(x)+" failed in "+p.name, r.again()).
-				Because(fmt.Sprintf("%s ended with %d: %s", script, code, strings.ReplaceAll(out.last(), value, "[the value]")))
+				Because(fmt.Sprintf("%s ended with %d: %s", script, code, hidden(out.last(), value)))
 		}
 	}
 	return nil
@@ -119,9 +119,10 @@ func (r *run) exported(ctx context.Context, x file.Exchange) (string, error) {
 			why = err.Error()
 		case missing(script, code, out.errs.String()):
 			return "", fault.New(fault.Failed, exchanged(x)+" is not possible", r.again()).
-				Because(fmt.Sprintf("%s has no %s: %s", p.name, script, out.last()))
+				Because(fmt.Sprintf("%s has no %s: %s", p.name, script, lastOf(out.errs.String())))
 		case code != 0:
-			why = fmt.Sprintf("%s ended with %d: %s", script, code, out.last())
+			// What it printed is, or begins, the value.
+			why = fmt.Sprintf("%s ended with %d: %s", script, code, hidden(lastOf(out.errs.String()), out.out.String()))
 		case out.out.Len() > mostExchanged:
 			return "", fault.New(fault.Failed, exchanged(x)+" is not possible", "").
 				Because(fmt.Sprintf("%s prints more than %d bytes", script, mostExchanged))
@@ -227,13 +228,28 @@ func missing(script string, code int, said string) bool {
 type said struct{ out, errs bounded }
 
 // last is the last line of what went wrong.
-func (s *said) last() string {
-	for _, b := range []*bounded{&s.errs, &s.out} {
-		if all := strings.Split(strings.TrimSpace(b.String()), "\n"); all[len(all)-1] != "" {
+func (s *said) last() string { return lastOf(s.errs.String(), s.out.String()) }
+
+// lastOf is the last line of the first text that says something.
+func lastOf(texts ...string) string {
+	for _, text := range texts {
+		if all := strings.Split(strings.TrimSpace(text), "\n"); all[len(all)-1] != "" {
 			return all[len(all)-1]
 		}
 	}
 	return "it says nothing"
+}
+
+// hidden takes a value out of what a script says, and each line of it: only the
+// last line of what is said is told.
+func hidden(text, value string) string {
+	const least = 4 // shorter lines are brackets and blanks
+	for _, part := range append([]string{strings.TrimRight(value, "\r\n")}, strings.Split(value, "\n")...) {
+		if part = strings.TrimSpace(part); len(part) >= least {
+			text = strings.ReplaceAll(text, part, "[the value]")
+		}
+	}
+	return text
 }
 
 // bounded keeps a little more than a value may have.

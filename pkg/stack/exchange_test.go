@@ -91,3 +91,16 @@ func TestPassing(t *testing.T) {
 		t.Error("what is decided is decided")
 	}
 }
+
+func TestHidden(t *testing.T) {
+	for _, tt := range []struct{ text, value, want string }{
+		{"bad: s3cret!", "s3cret!", "bad: [the value]"},
+		{"cannot read bbbb", "aaaa\nbbbb\n", "cannot read [the value]"},
+		{"line }", "{\n key: x\n}\n", "line }"},
+		{"nothing of it", "", "nothing of it"},
+	} {
+		if got := hidden(tt.text, tt.value); got != tt.want {
+			t.Errorf("%q: %q, not %q", tt.text, got, tt.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,10 +95,23 @@ func (w *World) Status(ctx context.Context, o Options) (*Outcome, *Status, error
 		return r.out, st, err
 	}
 	if r.out.Kind == fault.OK && st.Drift.Verdict == "changes" {
-		r.out.Reason += "; the directory says something else by now"
+		r.out.Reason = upWords(r.out) + ", but the directory says something else by now"
 		r.out.Next = "homelab deployment diff --dir " + r.o.Dir
 	}
+	r.displaced()
 	return r.out, st, nil
+}
+
+// upWords says that all of it is up, and nothing of what it runs.
+func upWords(out *Outcome) string {
+	switch n := len(out.Targets); n {
+	case 0:
+		return "there are no Deployments to run"
+	case 1:
+		return out.Targets[0].Name + " is up"
+	default:
+		return fmt.Sprintf("%d Deployments are up", n)
+	}
 }
 
 // applied says whether anything of the deployment is there that it does not

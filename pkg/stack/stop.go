@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -144,10 +145,13 @@ func fates(plan *apply.Plan) []VolumeEnd {
 
 // kept says in a few words what became of the volumes.
 func kept(all []VolumeEnd) string {
-	var stay, gone []string
+	var stay, gone, data []string
 	for _, v := range all {
 		if v.Deleted {
 			gone = append(gone, v.Volume)
+			if filepath.IsAbs(v.Place) {
+				data = append(data, v.Place)
+			}
 		} else {
 			stay = append(stay, v.Volume)
 		}
@@ -157,7 +161,11 @@ func kept(all []VolumeEnd) string {
 		parts = append(parts, "kept volumes "+strings.Join(stay, ", "))
 	}
 	if len(gone) > 0 {
-		parts = append(parts, "deleted volumes "+strings.Join(gone, ", "))
+		text := "deleted volumes " + strings.Join(gone, ", ")
+		if len(data) > 0 {
+			text += " (the data in " + strings.Join(data, ", ") + " stays)"
+		}
+		parts = append(parts, text)
 	}
 	if len(parts) == 0 {
 		return "it had no volumes"

@@ -13,9 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"homelab/pkg/fault"
+	"homelab/pkg/flock"
 	"homelab/pkg/kube"
 	"homelab/pkg/rollout"
 	"homelab/pkg/stack/apply"
+	"homelab/pkg/stack/directory"
 	"homelab/pkg/stack/file"
 	"homelab/pkg/stack/render"
 )
@@ -264,6 +266,49 @@ func (r *run) settleSwap(ctx context.Context, raw json.RawMessage) error {
 		return r.stillSwapped(err, nil)
 	}
 	return nil
+}
+
+// displaced says in a look that a run shows its maintenance page, or has left it
+// standing: whoever visits the stack sees that, however well its pods are.
+func (r *run) displaced() {
+	e, err := directory.OpenJournal(r.d.Path).Read()
+	if err != nil || e == nil || e.Swap == nil || r.out.Kind == fault.Unsafe {
+		return
+	}
+	var s swap
+	if json.Unmarshal(e.Swap, &s) != nil || !s.stands(r.live) {
+		return
+	}
+	out := r.out
+	if busy, err := flock.Held(directory.LockPath(r.d.Path)); err == nil && busy {
+		if out.Kind == fault.OK {
+			out.Kind, out.Verdict, out.Next = fault.Timeout, string(rollout.Timeout), "homelab deployment status --dir "+r.o.Dir
+			out.Reason = fmt.Sprintf("process %d (%s) shows the maintenance page", e.PID, e.Verb)
+		}
+		return
+	}
+	out.Kind, out.Verdict, out.Next = fault.Unsafe, fault.Unsafe.Name(), "homelab deployment restart --dir "+r.o.Dir
+	out.Reason = "a " + e.Verb + " was cut off behind its maintenance page: hosts lead there or Deployments are scaled to 0 until a verb that writes brings them back"
+}
+
+// stands tells whether any of what a swap changes is still as it made it.
+func (s *swap) stands(live *apply.Live) bool {
+	for _, d := range s.Scaled {
+		o := live.Objects[apply.Ref{Kind: "Deployment", Namespace: s.Namespace, Name: d.Name}]
+		if o == nil || string(o.GetUID()) != d.UID {
+			continue
+		}
+		if n, set, _ := unstructured.NestedInt64(o.Object, "spec", "replicas"); set && n == 0 {
+			return true
+		}
+	}
+	o := live.Objects[apply.Ref{Kind: "Ingress", Namespace: s.Namespace, Name: s.Ingress}]
+	if o == nil || string(o.GetUID()) != s.UID {
+		return false
+	}
+	rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
+	_, changed := s.back(rules)
+	return changed
 }
 
 // restore brings back what a swap has changed, and nothing that somebody has

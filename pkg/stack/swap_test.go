@@ -153,6 +153,14 @@ func TestRestartShowsAMaintenancePage(t *testing.T) {
 				}
 			}
 			during = append(during, m.backends())
+			if m.backends() != onPage {
+				return
+			}
+			// Whoever looks meanwhile sees work under way: not up, not left behind.
+			out, _, err := m.world().Status(m.Context(), m.options("status"))
+			if err != nil || out.Kind != fault.Timeout {
+				m.Errorf("behind the page its status is %+v, %v", out, err)
+			}
 		}
 		out, err := m.restart()
 		if err != nil || out.Verdict != "up" {
@@ -228,6 +236,13 @@ func TestAKilledSwapIsBroughtBack(t *testing.T) {
 					time.Sleep(5 * time.Second)
 					if m.backends() == onPage {
 						swapped++
+						st, err := m.run(func(ctx context.Context, w *World) (*Outcome, error) {
+							out, _, err := w.Status(ctx, m.options("status"))
+							return out, err
+						})
+						if err != nil || st.Kind != fault.Unsafe || !strings.Contains(st.Reason, "cut off behind its maintenance page") {
+							m.Errorf("behind the page its status is %+v, %v", st, err)
+						}
 						if _, err := m.run(func(ctx context.Context, w *World) (*Outcome, error) {
 							o := m.options("update")
 							o.DryRun = true

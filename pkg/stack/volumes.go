@@ -52,8 +52,9 @@ type VolumeView struct {
 	NodeLocal bool   // inside a node of a kind cluster
 	Survives  Survival
 
-	Owner string // the deployment's directory, or its id; "" unknown
-	ID    string // the deployment's id; "" unknown
+	Owner  string // the deployment's directory, or its id; "" unknown
+	ID     string // the deployment's id; "" unknown
+	Engine bool   // of a container engine: there is no cluster to survive
 }
 
 // Volumes tells where the data of a deployment's volumes is, or with all that

@@ -44,11 +44,17 @@ func viewVolumes(all []stack.VolumeView) []volumeViewJSON {
 }
 
 // outlives words what data survives.
-func outlives(s stack.Survival) string {
-	switch s {
+func outlives(v stack.VolumeView) string {
+	switch v.Survives {
 	case stack.SurvivesStop:
+		if v.Engine {
+			return "survives stop, is lost with the engine's data"
+		}
 		return "survives stop, is lost with the cluster"
 	case stack.SurvivesCluster:
+		if v.Engine {
+			return "survives the engine"
+		}
 		return "survives a new cluster"
 	case stack.SurvivesClass:
 		return "survives what its class lets it"
@@ -71,7 +77,7 @@ func volumeLines(all []stack.VolumeView, owners bool) []string {
 			phase += ", orphaned"
 		}
 		rows = append(rows, []ui.Line{
-			ui.L(ui.Clean(name)), ui.L(ui.Clean(phase)), ui.L(ui.Clean(or(v.Size, "-"))), ui.L(ui.Clean(v.Place)), ui.L(outlives(v.Survives)),
+			ui.L(ui.Clean(name)), ui.L(ui.Clean(phase)), ui.L(ui.Clean(or(v.Size, "-"))), ui.L(ui.Clean(v.Place)), ui.L(outlives(v)),
 		})
 		if v.Differs != "" {
 			notes = append(notes, ui.Clean(v.Volume+": "+v.Differs))

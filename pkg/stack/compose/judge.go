@@ -144,3 +144,21 @@ func Fingerprint(s Service) (string, error) {
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
+
+// Newest is when the youngest of the files was written that a service mounts of
+// its directory; zero when there is none, or none can be read.
+func Newest(s Service) time.Time {
+	var out time.Time
+	for _, root := range s.Bound {
+		_ = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return nil //nolint:nilerr // what cannot be read has no time
+			}
+			if st, err := os.Stat(path); err == nil && st.ModTime().After(out) {
+				out = st.ModTime()
+			}
+			return nil
+		})
+	}
+	return out
+}

@@ -36,6 +36,9 @@ func (h Holder) String() string {
 
 const lockEvery = 100 * time.Millisecond
 
+// LockPath is the file whose lock is a directory's.
+func LockPath(dir string) string { return filepath.Join(dir, file.StateDir, "lock") }
+
 // Lock waits for the lock of a deployment directory, which every verb that
 // writes to it holds. waiting is told once who has it; it may be nil. When ctx
 // ends first the error names the holder: Timeout when its time was up, the
@@ -46,7 +49,7 @@ func Lock(ctx context.Context, dir, verb string, waiting func(Holder)) (*Held, e
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, fault.Usagef("", "%s cannot be locked", dir).Because(reason(err)).From(err)
 	}
-	l, err := flock.Open(filepath.Join(home, "lock"))
+	l, err := flock.Open(LockPath(dir))
 	if err != nil {
 		return nil, fault.Usagef("", "%s cannot be locked", dir).Because(reason(err)).From(err)
 	}
