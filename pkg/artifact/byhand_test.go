@@ -73,10 +73,10 @@ func TestNewerAfterHalt(t *testing.T) {
 		if w.s.Memory.Phase != Halted || w.runs != id("b") {
 			t.Fatalf("%v, %s runs\n%s", w.s.Shown(), w.runs, w.story())
 		}
-		w.ask(Request{Verb: RetryVerb})
-		w.crashed = true // before it is tried
-		w.restart()
 		w.candidate("c", 3)
+		w.run(time.Hour)
+		w.seed(Line{Op: OpPermit, ID: id("b")}) // retry without a daemon, and c is on offer
+		w.restart()
 		w.run(10 * time.Minute)
 		if w.runs != id("c") || w.s.Memory.Phase != Live || w.s.Memory.Left != "" {
 			t.Errorf("first %v: %v, %s runs\n%s", first, w.s.Shown(), w.runs, w.story())
