@@ -184,6 +184,9 @@ func (k *core) swap(back bool) Switch {
 		TakeOwnership: k.c.TakeOwnership, AllowRepositoryChange: k.c.AllowRepositoryChange,
 		NoRollback: k.c.NoRollback || a.By == ByRollback || a.By == ByEnforce, Compare: k.s.compare,
 	}
+	if a.Previous == nil && a.Before.Is(k.m().Left) {
+		w.NoRollback = true // nobody wants that back
+	}
 	if a.Previous == nil && a.Before.Sight == Runs {
 		w.From = &Version{Candidate: Candidate{ID: a.Before.ID, Kind: a.Candidate.Kind, Ref: a.Before.Ref}}
 	}

@@ -49,7 +49,10 @@ func (k *core) judge(c Candidate) (relation, Held) {
 		h, _ := k.standing()
 		return held, h
 	}
-	permitted := m.Permit == c.ID || k.c.AllowDowngrade && !slices.Contains(k.s.downs, c.ID)
+	permitted := m.Permit == c.ID
+	if _, out := m.quarantined(c.ID); !out && k.c.AllowDowngrade && !slices.Contains(k.s.downs, c.ID) {
+		permitted = true // what is older, not what failed
+	}
 	if m.Contended != "" {
 		h, _ := k.standing()
 		return held, h
@@ -104,6 +107,9 @@ func (k *core) older(c Candidate) (Held, bool) {
 	}
 	ordered := m.Running != nil && m.Running.Order != 0 && c.Order != 0
 	if slices.Contains(m.Tried, c.ID) {
+		if m.Running == nil {
+			return no(Repeated, "nothing runs, and it was activated before; once is all that happens by itself")
+		}
 		if ordered && c.Order > m.Running.Order {
 			return no(Repeated, "it was activated before; once is all that happens by itself")
 		}

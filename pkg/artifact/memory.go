@@ -19,6 +19,9 @@ type Memory struct {
 	// Deployed: Running was brought by this watch, not found.
 	Deployed bool   `json:"deployed,omitempty"`
 	Health   Health `json:"health,omitempty"` // of Running, when it became live
+	// Left is what was activated last and halted the watch. If the target runs
+	// it, nobody else acted.
+	Left ID `json:"left,omitempty"`
 
 	Attempt  *Attempt `json:"attempt,omitempty"` // in progress
 	Attempts int      `json:"attempts"`          // used so far
@@ -196,7 +199,10 @@ func (m Memory) Apply(l Line) Memory {
 	case OpAsked:
 		m.Asked = true
 	case OpRuns:
-		m.Known, m.Running, m.Drift, m.Deployed, m.Health = true, l.Version, nil, false, ""
+		m.Known, m.Running, m.Drift, m.Deployed, m.Health, m.Left = true, l.Version, nil, false, "", ""
+		if l.Version == nil && m.Phase == Live {
+			m.Phase = Idle
+		}
 		if l.Version != nil {
 			m.Tried = with(m.Tried, l.Version.ID)
 		}
@@ -300,7 +306,10 @@ func (m *Memory) done(l Line) {
 		if a.By != ByEnforce {
 			m.Enforced = 0
 		}
-		m.Running, m.Known, m.Deployed, m.Health = &v, true, true, l.Health
+		if a.By == ByRollback {
+			m.Halt, m.Contended = "", ""
+		}
+		m.Running, m.Known, m.Deployed, m.Health, m.Left = &v, true, true, l.Health, ""
 		m.Kept = slices.DeleteFunc(slices.Clone(m.Kept), func(o Version) bool { return o.ID == v.ID })
 		m.Kept = slices.Insert(m.Kept, 0, v)
 		m.Kept = m.Kept[:min(len(m.Kept), mostKept)]
@@ -314,6 +323,7 @@ func (m *Memory) done(l Line) {
 		m.Halt = l.Reason
 		if a != nil && a.By != ByEnforce {
 			m.quarantine(l, a.Candidate.ID)
+			m.Left = a.Candidate.ID
 		}
 		m.Attempt = nil
 	case Idle: // an attempt was given up

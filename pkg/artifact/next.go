@@ -266,7 +266,7 @@ func (k *core) observed(o Observation) {
 		if m.Running == nil {
 			k.tell(NoteEvent, "", "nothing runs yet: the first version will have no way back")
 		}
-	case m.Running != nil && o.Is(m.Running.ID) || m.Running == nil && o.Sight == Nothing:
+	case m.Running != nil && o.Is(m.Running.ID) || m.Running == nil && o.Sight == Nothing || o.Is(m.Left):
 		if m.Drift != nil {
 			k.write(Line{Op: OpDrift})
 			k.tell(RecoveredEvent, o.ID, "the target runs %s again", o)

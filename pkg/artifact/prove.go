@@ -237,9 +237,7 @@ func (k *core) probed(in Input, f *Failure) {
 	k.next(stepSoak)
 	s.window, s.misses = k.now, 0
 	s.stepAt = k.soakNext()
-	k.replyAll(func(r Request) bool { return r.follows == a.N && r.UntilSoak }, Outcome{
-		Kind: fault.OK, Verdict: VerdictLive, Health: k.health(), Reason: fmt.Sprintf("%s runs %s; soaking", k.c.Name, a.Candidate.ID.Short()),
-	})
+	k.replyAll(func(r Request) bool { return r.follows == a.N && r.UntilSoak }, k.soaks())
 	k.soaked()
 }
 

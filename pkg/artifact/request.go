@@ -138,16 +138,13 @@ func (k *core) backTo(id ID) *Version {
 
 // backByHand begins a rollback that was asked for, once the target is known.
 func (k *core) backByHand() bool {
-	s, m := &k.s, k.m()
+	s := &k.s
 	for _, r := range s.requests {
 		if r.Verb != RollbackVerb || r.follows != 0 {
 			continue
 		}
 		if v := k.backTo(r.Target); v != nil {
-			if m.Halt != "" || m.Contended != "" {
-				k.write(Line{Op: OpPermit})
-			}
-			k.begin(v.Candidate, ByRollback)
+			k.begin(v.Candidate, ByRollback) // what halted stays so until it has proved itself
 			return true
 		}
 	}
@@ -259,8 +256,8 @@ func (k *core) answer() bool {
 
 // follow ties a request to the attempt whose outcome is its answer.
 func (k *core) follow(i int) bool {
-	a := k.m().Attempt
-	r := &k.s.requests[i]
+	s, m := &k.s, k.m()
+	a, r := m.Attempt, &s.requests[i]
 	if a == nil {
 		return false
 	}
@@ -268,6 +265,9 @@ func (k *core) follow(i int) bool {
 	case Hint:
 		if r.Expect.IsZero() && a.By == ByRollback || !r.Expect.IsZero() && !r.Expect.Is(a.Candidate) {
 			return false
+		}
+		if r.Expect.IsZero() && k.soaking() && (s.lookedOp <= r.since || m.Offered != nil && m.Offered.ID != a.Candidate.ID) {
+			return false // something newer may follow, and is what it asks for
 		}
 	case RetryVerb:
 		if a.Candidate.ID != r.Target {
@@ -295,7 +295,7 @@ func (k *core) answerTo(r *Request) (Outcome, bool) {
 	if r.follows != 0 {
 		return k.followed(over)
 	}
-	if m.Halt != "" {
+	if m.Halt != "" && r.Verb != RollbackVerb {
 		return Outcome{Kind: fault.Unsafe, Why: HaltedWhy, Reason: "halted: " + m.Halt}, true
 	}
 	if f := s.observeErr; f != nil && m.Attempt == nil {
@@ -350,10 +350,27 @@ func (k *core) verbOutcome(r *Request) (Outcome, bool) {
 	return Outcome{}, false
 }
 
+// soaking reports whether the attempt has proved itself and soaks, in this
+// process.
+func (k *core) soaking() bool {
+	return (k.s.step == stepSoak || k.s.step == stepSoakEnd) && k.m().Phase == Soaking
+}
+
+// soaks is the answer to who waits until soaking begins.
+func (k *core) soaks() Outcome {
+	return Outcome{
+		Kind: fault.OK, Verdict: VerdictLive, Health: k.health(),
+		Reason: fmt.Sprintf("%s runs %s; soaking", k.c.Name, k.m().Attempt.Candidate.ID.Short()),
+	}
+}
+
 // followed is the answer to somebody who waits for an attempt that cannot even
 // begin; the others are answered by its end.
 func (k *core) followed(over bool) (Outcome, bool) {
 	s := &k.s
+	if r.UntilSoak && k.soaking() && s.misses == 0 {
+		return k.soaks(), true
+	}
 	if k.m().Phase.Begun() || s.stepErr == nil || !over {
 		return Outcome{}, false
 	}

@@ -136,7 +136,10 @@ func StatusOf(s State, watch string) Status {
 		Running: named(m.Running), Previous: named(m.Previous), Candidate: offerOf(m.Offered),
 		Quarantine: m.Quarantine, Looks: s.Looks, Failures: s.Failures, LastGood: s.LastGood, Last: m.Last,
 	}
-	if s.Hold != nil {
+	k := core{s: s}
+	if h, is := k.standing(); is {
+		st.Held = h.Text
+	} else if s.Hold != nil {
 		st.Held = s.Hold.Text
 	}
 	if s.lookErr != nil && s.lookErr.Class != Absent && s.fails >= 2 {

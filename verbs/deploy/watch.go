@@ -163,7 +163,7 @@ func (o *watchOptions) run(c *cobra.Command, args []string) error {
 		story.close()
 		return o.fail(ctx, err)
 	}
-	return o.finish(res, story, opts.Advise)
+	return o.finish(res, story, opts.Advise, carried(c))
 }
 
 // daemon runs the watch until a signal, and reads its file again on a hangup.
@@ -237,10 +237,13 @@ func (o *watchOptions) options(ctx context.Context, c *cobra.Command, s WatchSpe
 }
 
 // finish prints what a call came to.
-func (o *watchOptions) finish(res run.Result, story *watchStory, advise func(artifact.Outcome) string) error {
+func (o *watchOptions) finish(res run.Result, story *watchStory, advise func(artifact.Outcome) string, carry []string) error {
 	r := newWatchResult(watchKind, res.Outcome, res.Report, advise(res.Outcome))
 	if res.Outcome.Verdict == artifact.VerdictLive {
 		r.took = res.Elapsed
+	}
+	if next := elsewhere(res.Outcome, res.Report.Watch, carry); res.Handed && next != "" {
+		r.Next = &next
 	}
 	story.evidence(res.Outcome)
 	story.close()

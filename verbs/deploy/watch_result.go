@@ -136,6 +136,29 @@ func advice(o artifact.Outcome, name, again string, carry []string) string {
 	return ""
 }
 
+// elsewhere is the next command where that of advice cannot be given: a daemon
+// goes by its own flags, and the verbs beside a watch have none of them. ""
+// leaves it.
+func elsewhere(o artifact.Outcome, name string, carry []string) string {
+	words := []string{"homelab", "deploy", "watch"}
+	switch o.Why {
+	case artifact.FirstStart, artifact.Regressed:
+		words = append(words, "retry", name)
+		if o.Candidate != nil {
+			words = append(words, string(o.Candidate.ID))
+		}
+	case artifact.NoWayBack, artifact.Repository, artifact.Owner:
+		words = append(words, "history", name)
+	case artifact.Paused, artifact.Pinned, artifact.Contended, artifact.Drifted, artifact.Quarantined, artifact.Repeated,
+		artifact.HaltedWhy, artifact.Window, artifact.TooYoung, artifact.TooOld, artifact.DiskFull, artifact.WorkloadHeld,
+		artifact.Preflight, artifact.Unreproduced:
+		return ""
+	default:
+		return ""
+	}
+	return ui.Command(append(words, carry...)...)
+}
+
 // watchStatus is what status ends in: one watch, or all of them.
 type watchStatus struct {
 	ui.Header

@@ -369,6 +369,9 @@ func (o *steerOptions) steer(c *cobra.Command, name string, req artifact.Request
 		return o.fail(err)
 	}
 	next := advice(res.Outcome, name, verb.Again(c), carried(c))
+	if flagless := elsewhere(res.Outcome, name, carried(c)); flagless != "" {
+		next = flagless
+	}
 	if res.Outcome.Kind == fault.Held && req.Verb == artifact.RetryVerb && !res.Handed {
 		next = o.once(c, name)
 	}

@@ -125,3 +125,20 @@ func TestWorstWatch(t *testing.T) {
 		}
 	}
 }
+
+// Beside a daemon, and for the verbs, no command is advised that is refused.
+func TestElsewhere(t *testing.T) {
+	c := &artifact.Candidate{ID: "sha256:00"}
+	for why, want := range map[artifact.Why]string{
+		artifact.FirstStart: "homelab deploy watch retry www sha256:00 -f x",
+		artifact.Regressed:  "homelab deploy watch retry www sha256:00 -f x",
+		artifact.NoWayBack:  "homelab deploy watch history www -f x",
+		artifact.Owner:      "homelab deploy watch history www -f x",
+		artifact.Paused:     "",
+		"":                  "",
+	} {
+		if got := elsewhere(artifact.Outcome{Kind: fault.Held, Why: why, Candidate: c}, "www", []string{"-f", "x"}); got != want {
+			t.Errorf("%s: %q, want %q", why, got, want)
+		}
+	}
+}

@@ -226,7 +226,7 @@ func (p Place) handOver(ctx context.Context, o *Options, r artifact.Request) (Re
 	}
 	return p.tell(ctx, wireRequest{
 		Verb: string(r.Verb), Expect: r.Expect.String(), Wait: r.Wait, UntilSoak: true, Target: r.Target,
-		Same: &wireSame{o.From, o.To, o.Policy},
+		Same: &wireSame{o.From, o.To, o.Policy, only(o.Config)},
 	}, o.Events)
 }
 
@@ -311,7 +311,7 @@ func (p Place) alone(ctx context.Context, r artifact.Request) (Result, error) {
 			// There is nothing to do them with: the next run does.
 		}
 	}
-	v := offline(p, m)
+	v := settled(p, m)
 	v.Updated = began.Round(0)
 	_ = j.Status(v) // the next run writes it anew
 	return Result{

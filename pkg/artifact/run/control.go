@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +52,39 @@ type wireSame struct {
 	From   string `json:"from"`
 	To     string `json:"to"`
 	Policy string `json:"policy"`
+	// Only are the flags of this one invocation that a daemon must have too.
+	Only []string `json:"only,omitempty"`
+}
+
+// only are the flags that hold for one process and change what it does.
+func only(c artifact.Config) []string {
+	var names []string
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{
+		{c.AllowDowngrade, "--allow-downgrade"},
+		{c.NoRollback, "--no-rollback"},
+		{c.TakeOwnership, "--take-ownership"},
+		{c.AllowRepositoryChange, "--allow-repository-change"},
+	} {
+		if f.on {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// apart returns what of a and b differs, with whole words.
+func apart(a, b string) (string, string) {
+	x, y := strings.Split(a, " "), strings.Split(b, " ")
+	for len(x) > 1 && len(y) > 1 && x[0] == y[0] {
+		x, y = x[1:], y[1:]
+	}
+	for len(x) > 1 && len(y) > 1 && x[len(x)-1] == y[len(y)-1] {
+		x, y = x[:len(x)-1], y[:len(y)-1]
+	}
+	return strings.Join(x, " "), strings.Join(y, " ")
 }
 
 // wireAnswer is one line of the answer.
@@ -359,7 +394,15 @@ func (l *loop) request(q wireRequest) (artifact.Request, error) {
 		case s.To != l.o.To:
 			return r, differs("target", l.o.To, s.To)
 		case s.Policy != l.o.Policy:
-			return r, differs("policy", l.o.Policy, s.Policy)
+			has, wants := apart(l.o.Policy, s.Policy)
+			return r, differs("policy", has, wants)
+		}
+		has := only(l.o.Config)
+		for _, flag := range s.Only {
+			if !slices.Contains(has, flag) {
+				return r, fault.New(fault.Conflict, fmt.Sprintf("the daemon of watch %q goes without %s", l.o.Config.Name, flag), "").
+					Because("it holds for one process: stop the daemon for this, or say which artifact is meant with retry")
+			}
 		}
 	}
 	return r, nil

@@ -130,6 +130,13 @@ func TestBesideADaemon(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 
+	o = w.o
+	o.Policy = "p"
+	o.Config.AllowDowngrade = true
+	if _, err := Once(ctx, o, artifact.Request{}); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "goes without --allow-downgrade") {
+		t.Errorf("a flag that would be dropped: %v", err)
+	}
+
 	// Verbs.
 	w.until("live", func() bool { return journalled(w.o.Place).State == artifact.Live })
 	if res, err := Steer(ctx, w.o.Place, artifact.Request{Verb: artifact.PauseVerb, Reason: "holiday"}, nil); err != nil || res.Outcome.Kind != fault.OK {
@@ -224,6 +231,29 @@ func TestWithoutADaemon(t *testing.T) {
 			t.Fatalf("%+v %v", res.Outcome, err)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) {
+		if res, err := w.once(t.Context(), artifact.Request{}); err != nil || res.Outcome.Why != artifact.Quarantined {
+			t.Fatalf("%+v %v", res.Outcome, err)
+		}
+	})
+	stands := func(kind fault.Kind, held string) {
+		t.Helper()
+		v, err := Status(ctx, w.o.Place)
+		if err != nil || v.Kind != kind || !strings.HasPrefix(v.Held, held) || held == "" && v.Held != "" {
+			t.Errorf("%s %q, want %s %q (%v)", v.Kind, v.Held, kind, held, err)
+		}
+	}
+	steer := func(r artifact.Request) {
+		t.Helper()
+		if _, err := Steer(ctx, w.o.Place, r, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	stands(fault.Held, "quarantined: ")
+	steer(artifact.Request{Verb: artifact.PauseVerb, Reason: "lunch"})
+	stands(fault.Held, "paused (lunch)")
+	steer(artifact.Request{Verb: artifact.ResumeVerb})
+	stands(fault.OK, "")
 	if res, err := Steer(ctx, w.o.Place, artifact.Request{Verb: artifact.RetryVerb}, nil); err != nil || res.Outcome.Kind != fault.Held || !strings.Contains(res.Outcome.Reason, "once more") {
 		t.Errorf("%+v %v", res, err)
 	}
@@ -240,6 +270,21 @@ func TestWithoutADaemon(t *testing.T) {
 			t.Errorf("%+v %v", v, err)
 		}
 	})
+}
+
+// Of two long texts only what differs is told.
+func TestApart(t *testing.T) {
+	for _, c := range [][4]string{
+		{`a="1" b="x y" c=3`, `a="1" b="x z" c=3`, `y"`, `z"`},
+		{"a b", "a b", "b", "b"},
+		{"a b", "a", "a b", "a"},
+		{"", "a b", "", "a b"},
+		{"a b c", "a c", "b c", "c"},
+	} {
+		if x, y := apart(c[0], c[1]); x != c[2] || y != c[3] {
+			t.Errorf("%q %q: %q %q", c[0], c[1], x, y)
+		}
+	}
 }
 
 // A state directory may lie deeper than the name of a socket can be long.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"homelab/pkg/artifact"
 	"homelab/pkg/artifact/journal"
 	"homelab/pkg/artifact/notify"
+	"homelab/pkg/fault"
 )
 
 // View is what is told of a watch: by its daemon, and in status.json.
@@ -57,15 +59,36 @@ func Status(ctx context.Context, p Place) (View, error) {
 	return offline(p, m), nil
 }
 
-// offline is the view of a watch that no daemon is.
+// offline is the view of a watch that no daemon is: what the last one left,
+// with the candidate that it held, as long as nothing happened since.
 func offline(p Place, m artifact.Memory) View {
+	left, v := journalled(p), settled(p, m)
+	same := left.State == v.State && sameID(left.Candidate, v.Candidate) && len(left.Quarantine) == len(v.Quarantine) &&
+		slices.Equal(lasting(left.States), lasting(v.States))
+	if same && v.Held == "" && left.Held != "" && (left.Kind == fault.Held || left.Kind == fault.Conflict) {
+		v.Kind, v.Held, v.States = left.Kind, left.Held, left.States
+	}
+	return v
+}
+
+// lasting are the states that memory has, of those that are shown.
+func lasting(states []string) []string {
+	return slices.DeleteFunc(slices.Clone(states), func(s string) bool {
+		return slices.Contains([]string{"held", "source_regressed", "stale", "upstream_failing"}, s)
+	})
+}
+
+func sameID(a, b *artifact.Offer) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.ID == b.ID
+}
+
+// settled is the view of a watch with memory m that nothing holds but what is
+// in there.
+func settled(p Place, m artifact.Memory) View {
 	v := journalled(p)
 	st := artifact.StatusOf(artifact.New(m), p.Name)
 	// What only a process knows is as old as the file.
 	st.Looks, st.Failures, st.LastGood = v.Looks, v.Failures, v.LastGood
-	if st.Held == "" {
-		st.Held = v.Held
-	}
 	v.Status, v.Next = st, artifact.NextStart(m, artifact.Config{Name: p.Name})
 	return v
 }
