@@ -293,7 +293,7 @@ func (k *core) answerTo(r *Request) (Outcome, bool) {
 	}
 	over := k.due(r.deadline())
 	if r.follows != 0 {
-		return k.followed(over)
+		return k.followed(r, over)
 	}
 	if m.Halt != "" && r.Verb != RollbackVerb {
 		return Outcome{Kind: fault.Unsafe, Why: HaltedWhy, Reason: "halted: " + m.Halt}, true
@@ -366,7 +366,7 @@ func (k *core) soaks() Outcome {
 
 // followed is the answer to somebody who waits for an attempt that cannot even
 // begin; the others are answered by its end.
-func (k *core) followed(over bool) (Outcome, bool) {
+func (k *core) followed(r *Request, over bool) (Outcome, bool) {
 	s := &k.s
 	if r.UntilSoak && k.soaking() && s.misses == 0 {
 		return k.soaks(), true
