@@ -192,7 +192,7 @@ func (o *watchOptions) daemon(ctx context.Context, c *cobra.Command, args []stri
 				return
 			case <-sig.Reload:
 			}
-			next, err := o.again(ctx, c, args)
+			next, err := o.again(ctx, c, args, s)
 			if err != nil {
 				// All or nothing: what is wrong is told, and what was goes on.
 				e := verb.Fault(err)
@@ -201,8 +201,7 @@ func (o *watchOptions) daemon(ctx context.Context, c *cobra.Command, args []stri
 			}
 			next.Config.Run = opts.Config.Run
 			select {
-			case reload <- next:
-				story.tell(run.Event{Type: artifact.NoteEvent, Time: time.Now(), Watch: s.Name, Run: opts.Config.Run, Text: "reloaded"})
+			case reload <- next: // which it says when nothing is in progress any more
 			case <-ctx.Done():
 				return
 			}
@@ -211,12 +210,23 @@ func (o *watchOptions) daemon(ctx context.Context, c *cobra.Command, args []stri
 	return run.Daemon(ctx, opts)
 }
 
-// again reads the file anew, with the flags that were given.
-func (o *watchOptions) again(ctx context.Context, c *cobra.Command, args []string) (run.Options, error) {
+// again reads the file anew, with the flags that were given. What a process
+// cannot change of itself is refused with all the rest.
+func (o *watchOptions) again(ctx context.Context, c *cobra.Command, args []string, now WatchSpec) (run.Options, error) {
 	flags, set := fresh(c.Flags())
 	s, err := flags.spec(set, c.CommandPath()+" --help", o.Watch.Env(), args)
 	if err != nil {
 		return run.Options{}, err
+	}
+	for _, x := range []struct{ key, was, is string }{
+		{"state-dir", now.State, s.State},
+		{"listen", now.Listen, s.Listen},
+		{"listen-token-file", now.ListenTokenFile, s.ListenTokenFile},
+		{"lease", now.Lease, s.Lease},
+	} {
+		if x.was != x.is {
+			return run.Options{}, fault.Usagef("", "%s has changed, which takes a restart", x.key)
+		}
 	}
 	return o.options(ctx, c, s)
 }
