@@ -58,6 +58,10 @@ type Command struct {
 	// SweepFailed does so only if it exits with anything but 0: what failed must
 	// not go on changing things behind the back of who decides what follows.
 	SweepFailed bool
+	// Mark is a file that names the process while it runs, for EndLeftover: what
+	// changes things must not go on behind the back of the next process when this
+	// one is killed. "" none.
+	Mark string
 }
 
 // Result is what a process left.
@@ -211,11 +215,17 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	if err := cmd.Start(); err != nil {
 		return none, &StartError{c.Name, err}
 	}
+	if c.Mark != "" {
+		mark(c.Mark, cmd.Process.Pid)
+	}
 	out.started()
 	err = cmd.Wait()
 	killer.Wait()
 	if c.Sweep || c.SweepFailed && !cmd.ProcessState.Success() {
 		_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL)
+	}
+	if c.Mark != "" {
+		_ = os.Remove(c.Mark) // one that stays names a process that is gone
 	}
 	writeErr := out.drain(over, pipeDelay)
 

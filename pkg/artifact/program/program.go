@@ -49,6 +49,8 @@ type Program struct {
 	// failed is always ended, so that it cannot go on changing things.
 	Sweep bool
 	Grace time.Duration // 0: Grace
+	// Mark is a file that names the program while it runs, for Leftover; "" none.
+	Mark string
 	// Tell gets each line of output that is not empty, cleaned, as it comes, from
 	// another goroutine. Of more than 1000 lines it gets the first 1000, and the
 	// last 100 at the end. nil: nobody.
@@ -114,6 +116,16 @@ func (e End) Last() string {
 	return s
 }
 
+// Leftover ends what an earlier process, which was killed, left running under
+// this mark, and says whether there was something: two programs must not change
+// one thing at once, and nothing may be observed while one still does.
+func Leftover(ctx context.Context, mark string, grace time.Duration) (bool, error) {
+	if grace <= 0 {
+		grace = Grace
+	}
+	return git.EndLeftover(ctx, mark, grace)
+}
+
 // Run runs p to its end, or to ctx's. It returns when nothing of its process
 // group is left that should not be.
 func Run(ctx context.Context, p Program) End {
@@ -135,7 +147,7 @@ func Run(ctx context.Context, p Program) End {
 	lines := ui.NewLineWriter(lineSize, kept.add)
 	c := git.Command{
 		Dir: p.Dir, Name: p.Path, Args: p.Args, Env: p.Env, Grace: grace,
-		Stdout: lines, Stderr: lines, Sweep: p.Sweep, SweepFailed: true,
+		Stdout: lines, Stderr: lines, Sweep: p.Sweep, SweepFailed: true, Mark: p.Mark,
 	}
 	if p.Answer {
 		c.Stdout, c.MaxOutput = nil, answerSize

@@ -90,11 +90,25 @@ func run(ctx context.Context, path string, s Spec, d Deps, v program.Variables, 
 	if v.Deadline.IsZero() {
 		v.Deadline, _ = ctx.Deadline()
 	}
-	return program.Run(ctx, program.Program{
+	p := program.Program{
 		Path: path, Args: s.Args, Env: v.Environ(d.Env, s.Env...), Dir: d.Dir,
 		Answer: v.Action == observe, Sweep: question, Grace: d.Grace, Tell: d.Tell, Redact: d.Redact,
-	})
+	}
+	if !question {
+		p.Mark = d.mark()
+	}
+	// What a killed watch left changing things is ended before anything is asked
+	// or changed.
+	if was, err := program.Leftover(ctx, d.mark(), d.Grace); err != nil {
+		return program.End{How: program.NotStarted, Err: err}
+	} else if was && d.Tell != nil {
+		d.Tell("a hook of an earlier process still ran; it was ended")
+	}
+	return program.Run(ctx, p)
 }
+
+// mark is the file that names the hook that is changing something.
+func (d Deps) mark() string { return d.Dir + ".pid" }
 
 // stopped is ctx's cause if ctx was cancelled, which is nobody's fault, and nil
 // if it ran out of time or lives.

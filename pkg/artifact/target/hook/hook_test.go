@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -369,5 +370,95 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := New(Spec{Path: "/no/such/hook"}, Deps{}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("no such hook: %v", err)
+	}
+}
+
+// A hook whose watch was killed does not go on beside the next one.
+func TestLeftover(t *testing.T) {
+	target, told := hook(t, Spec{}, `[ "$HOMELAB_ACTION" = observe ] && echo none; exit 0`)
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	start := func(script string) *exec.Cmd {
+		c := exec.Command("sh", "-c", script)
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Process.Kill() })
+		return c
+	}
+	born := func(pid int) string {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Skip("no /proc here")
+		}
+		boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		return strings.TrimSpace(string(boot)) + "/" + strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[19]
+	}
+	note := func(pid int, birth string, parent int, parentBirth string) {
+		put(t, target.d.mark(), fmt.Sprintf("%d %s %d %s", pid, birth, parent, parentBirth), 0o600)
+	}
+	alive := func(c *exec.Cmd) bool {
+		done := make(chan struct{})
+		go func() { _ = c.Wait(); close(done) }()
+		select {
+		case <-done:
+			return false
+		case <-time.After(300 * time.Millisecond):
+			return true
+		}
+	}
+	observe := func() {
+		t.Helper()
+		if o, err := target.Observe(t.Context(), nil); err != nil || o.Sight != artifact.Nothing {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}
+
+	stubborn := start(`trap "" TERM; while :; do sleep 1; done`)
+	note(stubborn.Process.Pid, born(stubborn.Process.Pid), dead.Process.Pid, "boot/1")
+	gone := make(chan struct{})
+	go func() { _ = stubborn.Wait(); close(gone) }() // as init does
+	observe()
+	select {
+	case <-gone:
+	case <-time.After(5 * time.Second):
+		t.Error("it goes on")
+	}
+	if !slices.Contains(*told, "a hook of an earlier process still ran; it was ended") {
+		t.Errorf("told: %q", *told)
+	}
+	if _, err := os.Stat(target.d.mark()); err == nil {
+		t.Error("the mark stays")
+	}
+
+	// Another process with its number is not touched, nor one that is looked after.
+	other := start("sleep 60")
+	note(other.Process.Pid, "boot/1", dead.Process.Pid, "boot/1")
+	observe()
+	own := os.Getpid()
+	note(other.Process.Pid, born(other.Process.Pid), own, born(own))
+	observe()
+	if !alive(other) {
+		t.Error("a process that is none of ours was ended")
+	}
+	for _, text := range []string{"", "1 a 2 b", "x y z", "-5 a 2 b"} {
+		put(t, target.d.mark(), text, 0o600)
+		observe()
+	}
+
+	// While it runs the mark names it, and only then.
+	target.s.Path = put(t, filepath.Join(t.TempDir(), "slow"), "#!/bin/sh\nsleep 0.2; cat \"$PWD.pid\"\n", 0o755)
+	*told = nil
+	if err := target.Activate(t.Context(), change(t)); err != nil {
+		t.Fatal(err)
+	}
+	if f := strings.Fields(strings.Join(*told, " ")); len(f) != 4 || f[2] != strconv.Itoa(own) || f[3] != born(own) {
+		t.Errorf("the mark was %q", *told)
+	}
+	if _, err := os.Stat(target.d.mark()); err == nil {
+		t.Error("the mark stays")
 	}
 }
