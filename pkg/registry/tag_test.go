@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,12 +111,12 @@ func TestTagWithoutHeaders(t *testing.T) {
 func TestTagRefused(t *testing.T) {
 	s, c := newSim(t)
 	want := push(t, s, regsim.Image{Text: "1"})
-	code := 0
+	var code atomic.Int32
 	s.Gate(func(w http.ResponseWriter, r *http.Request) bool {
-		if code == 0 || !strings.Contains(r.URL.Path, "/manifests/") {
+		if code.Load() == 0 || !strings.Contains(r.URL.Path, "/manifests/") {
 			return false
 		}
-		w.WriteHeader(code)
+		w.WriteHeader(int(code.Load()))
 		fmt.Fprint(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no"}]}`)
 		return true
 	})
@@ -134,29 +135,29 @@ func TestTagRefused(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		code = 404
+		code.Store(404)
 		ask(t, 404, 3, 3*time.Second)
 		ask(t, 404, 1, 0) // believed before
-		code = 403
+		code.Store(403)
 		ask(t, 403, 3, 3*time.Second) // another answer
 		ask(t, 403, 1, 0)
-		code = 0
+		code.Store(0)
 		serves(t, c, want)
-		code = 404
+		code.Store(404)
 		ask(t, 404, 5, 15*time.Second) // it was there
 		ask(t, 404, 1, 0)
 
 		// A refusal that goes away meanwhile is none.
-		code = 0
+		code.Store(0)
 		serves(t, c, want)
-		code = 404
+		code.Store(404)
 		go func() {
 			time.Sleep(5 * time.Second)
-			code = 0
+			code.Store(0)
 		}()
 		serves(t, c, want)
 
-		code = 503
+		code.Store(503)
 		s.Asked()
 		if _, err := c.Tag(t.Context(), web); !errors.As(err, new(*registry.UnreachableError)) || len(s.Asked()) != 1 {
 			t.Errorf("503: %v", err)

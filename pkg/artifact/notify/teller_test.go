@@ -56,6 +56,18 @@ func (p *phone) events() string {
 	return strings.Join(words, " ")
 }
 
+func (p *phone) when() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.at)
+}
+
+func (p *phone) all() []Notification {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.got)
+}
+
 func (p *phone) tries() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,8 +186,9 @@ func TestTriedAgain(t *testing.T) {
 		}
 		wait(30 * time.Minute)
 		var gaps []time.Duration
-		for i, at := range d.phone.at[1:] {
-			gaps = append(gaps, at.Sub(d.phone.at[i]))
+		tried := d.phone.when()
+		for i, at := range tried[1:] {
+			gaps = append(gaps, at.Sub(tried[i]))
 		}
 		const s = time.Second
 		if want := []time.Duration{5 * s, 10 * s, 20 * s, 40 * s, 80 * s, 160 * s, 320 * s, 640 * s}; !slices.Equal(gaps, want) {
@@ -284,7 +297,7 @@ func TestHangs(t *testing.T) {
 		tell = d.open()
 		synctest.Wait()
 		var ids []string
-		for _, n := range d.phone.got {
+		for _, n := range d.phone.all() {
 			ids = append(ids, n.ID)
 		}
 		if len(ids) != mostQueued || ids[0] != "run1-1" || ids[1] != "run1-38" || ids[63] != "run1-100" {
@@ -312,7 +325,7 @@ func TestDies(t *testing.T) {
 		tell = d.open()
 		tell.See(d.f)
 		synctest.Wait()
-		if got := d.phone.got; len(got) != 2 || got[0].ID != "run1-1" || got[1].ID != "run1-2" {
+		if got := d.phone.all(); len(got) != 2 || got[0].ID != "run1-1" || got[1].ID != "run1-2" {
 			t.Errorf("%+v", got)
 		}
 		tell.Close(0)

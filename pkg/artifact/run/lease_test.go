@@ -45,6 +45,12 @@ func (g *turns) Sure(ctx context.Context) error {
 	return nil
 }
 
+func (g *turns) asked() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return strings.Join(g.sure, " ")
+}
+
 func (g *turns) Note(fates []artifact.Attempted) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -54,7 +60,12 @@ func (g *turns) Note(fates []artifact.Attempted) {
 	}
 }
 
-func (g *turns) Release(context.Context) error { g.released++; return nil }
+func (g *turns) Release(context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.released++
+	return nil
+}
 
 func (g *turns) Look(context.Context) Tenure { return held("another") }
 
@@ -64,10 +75,13 @@ func held(by string) Tenure {
 
 func (g *turns) tell(t Tenure) {
 	time.Sleep(time.Millisecond) // until it is at work
+	g.mu.Lock()
 	if t.Held {
 		t.Me, t.Attempted = g.me, slices.Clone(g.fates)
 	}
-	g.changed(t)
+	changed := g.changed
+	g.mu.Unlock()
+	changed(t)
 	time.Sleep(time.Millisecond)
 }
 
@@ -101,7 +115,7 @@ func TestStandbyDoesNothing(t *testing.T) {
 		if v := *l.latest.Load(); v.Kind != fault.OK || w.host.running() != idOf("a") || slices.Contains(v.States, StandbyState) {
 			t.Errorf("%+v", v)
 		}
-		if got := strings.Join(g.sure, " "); got != "switching" {
+		if got := g.asked(); got != "switching" {
 			t.Errorf("sure of it when the last thing noted was: %s", got)
 		}
 		if end(); g.released != 1 {

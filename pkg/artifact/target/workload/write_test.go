@@ -325,7 +325,10 @@ func TestActivateRaces(t *testing.T) {
 		}, class: artifact.Hold, says: "paused", tries: 1},
 		{name: "taken by somebody", meddle: func(s *scene, n int) {
 			if n == 1 {
-				s.sim.Rollout("shop/web", s.repo()+":v9", kubesim.Plan{Writer: "helm"})
+				s.sim.Update("deployments", "shop", "web", func(o kubesim.Object) {
+					o["spec"].(kubesim.Object)["template"].(kubesim.Object)["spec"].(kubesim.Object)["containers"].([]any)[0].(kubesim.Object)["image"] = s.repo() + ":v9"
+				})
+				s.wrote("helm")
 			}
 		}, class: artifact.Owned, owner: "helm", tries: 2},
 		{name: "the container was renamed", meddle: func(s *scene, _ int) {
