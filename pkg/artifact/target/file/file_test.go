@@ -20,6 +20,15 @@ import (
 	"homelab/pkg/fault"
 )
 
+// rot damages a stored file, which nobody but root may write to.
+func rot(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	put(t, path, "rot", 0o444)
+}
+
 func put(t *testing.T, path, text string, mode os.FileMode) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
@@ -305,7 +314,7 @@ func TestStage(t *testing.T) {
 		{"what was stored has rotted, what runs has not", Spec{}, func(b *bench, _ *artifact.Switch) {
 			put(b.t, b.path, "old", 0o600)
 			b.has("old")
-			put(b.t, b.store.Path(of("old").ID), "rot", 0o444)
+			rot(b.t, b.store.Path(of("old").ID))
 		}, "", "", "", 0, true},
 		{"a way back that is elsewhere", Spec{}, func(b *bench, _ *artifact.Switch) { put(b.t, b.path, "other", 0o600) }, "", "", "", 0, false},
 		{"full, but no way back is wanted", Spec{}, func(b *bench, s *artifact.Switch) {
@@ -375,7 +384,7 @@ func TestActivateChangesNothing(t *testing.T) {
 		class artifact.Class
 	}{
 		{"not in the store", Spec{}, t.Context(), func(_ *bench, s *artifact.Switch) { s.ToPath += "x" }, artifact.Failed},
-		{"it has rotted", Spec{Copy: true}, t.Context(), func(b *bench, s *artifact.Switch) { put(b.t, s.ToPath, "rot", 0o444) }, artifact.Failed},
+		{"it has rotted", Spec{Copy: true}, t.Context(), func(b *bench, s *artifact.Switch) { rot(b.t, s.ToPath) }, artifact.Failed},
 		{"over before it began", Spec{Copy: true}, over, func(*bench, *artifact.Switch) {}, "unclassed"},
 		{"a directory came between", Spec{}, t.Context(), func(b *bench, _ *artifact.Switch) {
 			_ = os.Remove(b.path)
