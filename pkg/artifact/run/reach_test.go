@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -531,16 +532,24 @@ func TestToken(t *testing.T) {
 		}
 	}
 	h := newWeb(l, Listen{Addr: "www.lan:7777", Token: token}, beyond)
-	go func() {
-		for range 200 {
-			for _, f := range l.box.take() {
-				f()
+	var turning sync.WaitGroup
+	answered := make(chan struct{})
+	turning.Go(func() {
+		for {
+			select {
+			case <-answered:
+				return
+			case <-time.After(5 * time.Millisecond):
+				for _, f := range l.box.take() {
+					f()
+				}
 			}
-			time.Sleep(5 * time.Millisecond)
 		}
-	}()
+	})
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "http://www.lan:7777/watches/www/hint", nil).WithContext(t.Context()))
+	close(answered)
+	turning.Wait()
 	if rec.Code != 202 {
 		t.Errorf("a hint: %d", rec.Code)
 	}
