@@ -41,7 +41,12 @@ func (a *app) world(ctx context.Context, tell stack.Story) (*stack.World, error)
 	if err != nil {
 		return nil, err
 	}
-	files, err := a.stackEnv(ctx)
+	return a.worldOf(e, tell)
+}
+
+// worldOf is world by the configuration e.
+func (a *app) worldOf(e *config.Effective, tell stack.Story) (*stack.World, error) {
+	files, err := a.stackEnvOf(e)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"homelab/pkg/config"
 	"homelab/pkg/stack/directory"
 	"homelab/pkg/stack/file"
 	"homelab/verbs/deploy"
@@ -20,6 +21,11 @@ func (a *app) stackEnv(ctx context.Context) (file.Env, error) {
 	if err != nil {
 		return file.Env{}, err
 	}
+	return a.stackEnvOf(e)
+}
+
+// stackEnvOf is stackEnv by the configuration e.
+func (a *app) stackEnvOf(e *config.Effective) (file.Env, error) {
 	dir, err := filepath.Abs(a.dir)
 	if err != nil {
 		return file.Env{}, err

@@ -130,7 +130,7 @@ func (w *watchParts) scheme(of string) string {
 func (w *watchParts) pair() error {
 	from, to := w.scheme(w.s.From), w.scheme(w.s.To)
 	no := func(flag, why string) error { return fault.Usagef(watchHelp, "--%s %s", flag, why) }
-	images := from == "oci" || to == "k8s" || strings.HasPrefix(w.s.Artifact, image.Scheme)
+	images := from == "oci" || to == "k8s" || to == "stack" || strings.HasPrefix(w.s.Artifact, image.Scheme)
 	switch {
 	case w.s.Artifact != "" && from != "woodpecker":
 		return no("artifact", "goes with woodpecker: as the source")
@@ -144,8 +144,8 @@ func (w *watchParts) pair() error {
 		return no("from-token-file", "is of an https:// artifact: credentials of registries are those of the docker configuration")
 	case to != "exec" && (len(w.s.Args) > 0 || len(w.s.Env) > 0 || w.s.ReadyHook || w.s.Idempotent):
 		return no("arg, --env, --ready-hook and --idempotent", "go with exec: as the target")
-	case to != "k8s" && (w.s.TakeOwnership || w.s.AllowRepositoryChange):
-		return no("take-ownership and --allow-repository-change", "go with k8s:// as the target")
+	case to != "k8s" && to != "stack" && (w.s.TakeOwnership || w.s.AllowRepositoryChange):
+		return no("take-ownership and --allow-repository-change", "go with k8s:// and stack: as the target")
 	}
 	return nil
 }
@@ -362,10 +362,14 @@ func (w *watchParts) target() error {
 		w.out.To, w.out.Target = spec.String(), t
 		w.out.Config.Idempotent = spec.Idempotent
 		w.out.Config.Blind, w.out.NeedObserve = w.s.Once, !w.s.Once
-	case "stack", "compose":
+	case "stack":
+		if err := w.stackTarget(rest, takes); err != nil {
+			return err
+		}
+	case "compose":
 		return fault.Usagef(watchHelp, "--to %s: is not built yet", scheme)
 	default:
-		return fault.Usagef(watchHelp, "--to %s is no target", ui.Clean(w.s.To)).Because("there are k8s://, file: and exec:")
+		return fault.Usagef(watchHelp, "--to %s is no target", ui.Clean(w.s.To)).Because("there are k8s://, stack:, file: and exec:")
 	}
 	if w.s.AfterRollback != "" {
 		after, err := hook.NewAfter(w.s.AfterRollback, w.hookDeps())

@@ -324,8 +324,8 @@ func (k *core) worked(do Do, in Input) {
 	case stepBack:
 		if f := FailureOf(in.Err, Failed); f != nil {
 			k.tell(RollbackEvent, "", "the way back reported: %s", f.Error())
-			k.s.stepErr = f
 		}
+		k.s.activated = FailureOf(in.Err, Failed)
 		k.s.evidence = capped(in.Evidence)
 		k.next(stepAfterBack)
 		k.s.window = k.now

@@ -375,7 +375,11 @@ func (k *core) afterBack(o Observation, f *Failure) {
 	case a.Backs < 2:
 		k.goBack(a.Reason, a.Evidence)
 	default:
-		k.halt(fmt.Sprintf("after rolling back twice the target runs %s instead of %s", o, a.Previous.ID.Short()))
+		why := fmt.Sprintf("after rolling back twice the target runs %s instead of %s", o, a.Previous.ID.Short())
+		if s.activated != nil {
+			why += ": " + s.activated.Error()
+		}
+		k.halt(why)
 	}
 }
 

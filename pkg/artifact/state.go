@@ -70,7 +70,7 @@ type State struct {
 	blankFrom time.Time // nothing could be asked since
 	awaited   string    // of whom a candidate waits for, as it was told
 	refusals  int       // activations that changed nothing, in this attempt
-	activated *Failure  // how Activate ended
+	activated *Failure  // how Activate or Rollback ended
 	evidence  []string
 	probes    []ProbeResult
 	attempts  map[string]int // rounds per probe; replaced, never changed

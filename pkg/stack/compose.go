@@ -554,6 +554,9 @@ func (r *run) composeOrders(ctx context.Context, changes bool) (compose.Call, fu
 	if err := r.keepHome(); err != nil {
 		return compose.Call{}, nothing, err
 	}
+	if err := r.keepOverrides(); err != nil {
+		return compose.Call{}, nothing, err
+	}
 	all, made, err := secret.Fresh(r.d, r.w.Secrets, r.compose.generated)
 	if err != nil {
 		return compose.Call{}, nothing, err

@@ -39,6 +39,9 @@ type Revision struct {
 	Spec    Origin            `json:"spec"`
 	Stack   Origin            `json:"stack"`
 	Images  map[string]string `json:"images"`  // container -> reference
+	// Overrides are those of Images that no file says: the command line's, or a
+	// watch's.
+	Overrides map[string]string `json:"overrides,omitempty"`
 	Verdict string            `json:"verdict"` // "up", a rollout's outcome, or "unverified"
 	Good    bool              `json:"good"`    // it was seen up
 	Reason  string            `json:"reason"`
@@ -153,6 +156,9 @@ func (r *run) addRevision() error {
 	if err != nil {
 		return err
 	}
+	if len(all) > 0 && rev.Spec.Commit == "" && rev.Stack.Commit == "" && rev.Source != "" && rev.Source == all[0].Source {
+		rev.Spec, rev.Stack = all[0].Spec, all[0].Stack // made from what made that one
+	}
 	if len(all) > 0 && all[0].Content == rev.Content && r.left == nil {
 		was := all[0]
 		if was.Good && !rev.Good && rev.Verdict == verdictUnverified {
@@ -160,7 +166,7 @@ func (r *run) addRevision() error {
 		}
 		rev.Number, rev.Of, rev.Left, rev.Verb, rev.Time = was.Number, was.Of, was.Left, was.Verb, was.Time
 		r.out.Revision = rev.Number
-		if rev.Good == was.Good && rev.Verdict == was.Verdict && rev.Spec == was.Spec && rev.Stack == was.Stack {
+		if rev.Good == was.Good && rev.Verdict == was.Verdict && rev.Spec == was.Spec && rev.Stack == was.Stack && maps.Equal(rev.Overrides, was.Overrides) {
 			return nil
 		}
 		return putJSON(filepath.Join(revisionDir(r.d.Path, rev.Number), "revision.json"), rev)
@@ -185,8 +191,13 @@ func (r *run) revisionNow() (Revision, *render.Result, []directory.Kept, error) 
 	if r.o.NoWait {
 		rev.Verdict = verdictUnverified
 	}
+	rev.Overrides = maps.Clone(r.o.Images)
 	if r.revision != nil {
 		rev.Of, rev.Spec, rev.Stack = r.revision.Number, r.revision.Spec, r.revision.Stack
+		if len(r.revision.Overrides) > 0 {
+			rev.Overrides = maps.Clone(r.revision.Overrides)
+			maps.Copy(rev.Overrides, r.o.Images)
+		}
 	}
 	kept, err := directory.Snapshot(r.d)
 	if err != nil {
@@ -329,21 +340,30 @@ func (rev *Revision) open(dir string) (*render.Result, []directory.Kept, error) 
 	if err := json.Unmarshal(raw, state); err != nil {
 		return nil, nil, unreadableHistory(dir, err)
 	}
+	kept, err := readFiles(at, rev.Files)
+	if err != nil {
+		return nil, nil, unreadableHistory(dir, fmt.Errorf("revision %d: %w", rev.Number, err))
+	}
+	return state, kept, nil
+}
+
+// readFiles reads files that were kept in a directory of ours.
+func readFiles(at string, list []keptFile) ([]directory.Kept, error) {
 	var kept []directory.Kept
-	for _, f := range rev.Files {
+	for _, f := range list {
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
-			return nil, nil, unreadableHistory(dir, fmt.Errorf("%s leads out of it", f.Path))
+			return nil, fmt.Errorf("%s leads out of it", f.Path)
 		}
 		data, err := os.ReadFile(filepath.Join(at, "files", filepath.FromSlash(f.Path))) //nolint:gosec // of our own record
 		if err == nil && file.Hash(data) != f.Hash {
-			err = fmt.Errorf("%s of revision %d is not what was recorded", f.Path, rev.Number)
+			err = fmt.Errorf("%s is not what was recorded", f.Path)
 		}
 		if err != nil {
-			return nil, nil, unreadableHistory(dir, err)
+			return nil, err
 		}
 		kept = append(kept, directory.Kept{Path: f.Path, Data: data, Mode: f.Mode, Secret: f.Secret})
 	}
-	return state, kept, nil
+	return kept, nil
 }
 
 // pick finds the revision to go back to: the one of that number, or for 0 the
@@ -395,6 +415,9 @@ func (r *run) refused(_ context.Context) error {
 			if source = r.source(); source == "" {
 				return nil
 			}
+		}
+		if rev.Source == source {
+			continue // what was left was not in the files: an image of the command line
 		}
 		moved := l.Spec != "" && l.Spec != r.out.Spec.Commit || l.Stack != "" && l.Stack != r.out.Stack.Commit
 		if l.Source == source && !moved {

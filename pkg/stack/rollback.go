@@ -37,6 +37,9 @@ func (w *World) Rollback(ctx context.Context, o Options, number int) (*Outcome, 
 	if err := r.settled(ctx); err != nil {
 		return r.out, err
 	}
+	if err := r.admit(); err != nil {
+		return r.out, err
+	}
 	if r.d, _, err = file.Load(o.Dir, w.Files); err != nil {
 		return r.out, err
 	}
@@ -89,6 +92,9 @@ func (r *run) leaving() *Left {
 func (r *run) rollTo(ctx context.Context, rev *Revision) error {
 	state, kept, err := rev.open(r.d.Path)
 	if err != nil {
+		return err
+	}
+	if err := override(state, r.o.Images); err != nil {
 		return err
 	}
 	was := r.d

@@ -126,6 +126,10 @@ type Options struct {
 	// Anew begins the time limit again, for going back; nil: what is left of it.
 	Anew func() (context.Context, context.CancelFunc, time.Time)
 
+	// Admit is asked once the directory's lock is held, before anything else is
+	// done; its error ends the run. nil: nobody is asked.
+	Admit func() error
+
 	Deadline time.Time // zero: none
 	CI       bool      // a CI server is configured, so that its verbs can be recommended
 }

@@ -65,6 +65,9 @@ func (w *World) Update(ctx context.Context, o Options) (*Outcome, error) {
 	if err := r.lock(ctx); err != nil {
 		return r.out, err
 	}
+	if err := r.admit(); err != nil {
+		return r.out, err
+	}
 	if err := r.contact(ctx); err != nil {
 		return r.out, err
 	}

@@ -92,6 +92,7 @@ SOURCES
 
 TARGETS
   k8s://NS/[KIND/]NAME?container=C        takes images
+  stack:DIR?container=C                   takes images; DIR as of "deployment"
   file:PATH[?unit=NAME][&copy=true]       takes files
   exec:PATH                               takes both; --arg, --env, --ready-hook
 

@@ -116,7 +116,7 @@ func (o *watchFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.fromCA, "from-ca-file", "", "trust the authorities in `FILE` for the source too")
 	f.StringVar(&o.fromToken, "from-token-file", "", "the `FILE` with the source's read token")
 	f.StringArrayVar(&o.insecureRegistry, "insecure-registry", nil, "a `HOST` whose registry is asked by plain http")
-	f.StringVar(&o.to, "to", "", "the `TARGET`: k8s://NS/[KIND/]NAME?container=C, file:PATH or exec:PATH")
+	f.StringVar(&o.to, "to", "", "the `TARGET`: k8s://NS/[KIND/]NAME?container=C, stack:DIR?container=C, file:PATH or exec:PATH")
 	f.StringArrayVar(&o.args, "arg", nil, "an `ARGUMENT` of the hook")
 	f.StringArrayVar(&o.env, "env", nil, "the `NAME` of a variable the hook gets as it is here")
 	f.BoolVar(&o.idempotent, "idempotent", false, "the hook may activate the same artifact twice: an interrupted attempt is finished")

@@ -207,6 +207,24 @@ func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
 	return strings.TrimSpace(string(raw)), nil
 }
 
+// Digests returns the names by which registries know an image of this machine,
+// REPOSITORY@sha256:HEX each; none for one that was built or loaded here, or is
+// not there.
+func (e *Engine) Digests(ctx context.Context, image string) ([]string, error) {
+	raw, err := e.run(ctx, askTimeout, Call{}, nil, "image", "inspect", "-f", "{{json .RepoDigests}}", image)
+	if absent(err) {
+		return nil, nil
+	}
+	var out []string
+	if err == nil {
+		err = json.Unmarshal(raw, &out)
+	}
+	if err != nil {
+		return nil, e.fail("the images of this machine cannot be inspected", err)
+	}
+	return out, nil
+}
+
 // Device returns where a volume of the engine has its data on this host, ""
 // when the engine keeps it; false when there is no such volume.
 func (e *Engine) Device(ctx context.Context, volume string) (string, bool, error) {

@@ -87,6 +87,16 @@ func (h *Held) Release() {
 	h.l = nil
 }
 
+// HolderOf reads who signed the lock of a directory. It says nothing of whether
+// it is held.
+func HolderOf(dir string) Holder {
+	data, err := os.ReadFile(LockPath(dir))
+	if err != nil {
+		return Holder{}
+	}
+	return readHolder(string(data))
+}
+
 func readHolder(text string) Holder {
 	pid, verb, _ := strings.Cut(strings.TrimSpace(text), " ")
 	n, err := strconv.Atoi(pid)

@@ -47,13 +47,25 @@ func (t *Target) see(ctx context.Context, w rollout.Target, known []artifact.ID)
 	if err != nil {
 		return artifact.Observation{}, err
 	}
+	return t.identify(ctx, o, c.Image, running, why, known)
+}
+
+// Identify tells which artifact a container is that was made of an image and
+// shows these digests, each once; none: it shows nothing yet. No cluster is
+// asked.
+func (t *Target) Identify(ctx context.Context, image string, running, known []artifact.ID) (artifact.Observation, error) {
+	return t.identify(ctx, artifact.Observation{Sight: artifact.Runs}, image, running, "", known)
+}
+
+// identify completes o. why is why nothing is known of what is running.
+func (t *Target) identify(ctx context.Context, o artifact.Observation, image string, running []artifact.ID, why string, known []artifact.ID) (artifact.Observation, error) {
 	ask, done := context.WithTimeout(ctx, registryWithin)
 	defer done()
 	var id artifact.ID
-	if pin := pinned(c.Image); pin != "" {
-		id = t.pinnedTo(ask, pin, running, c.Image, known)
+	if pin := pinned(image); pin != "" {
+		id = t.pinnedTo(ask, pin, running, image, known)
 	} else if why == "" {
-		id, why = t.tagged(ask, running, c.Image, known)
+		id, why = t.tagged(ask, running, image, known)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -61,7 +73,7 @@ func (t *Target) see(ctx context.Context, w rollout.Target, known []artifact.ID)
 	case id == "":
 		return artifact.Observation{Sight: artifact.Unknown, Owner: o.Owner, Why: why}, nil
 	}
-	o.ID, o.Ref = id, reference(c.Image, id)
+	o.ID, o.Ref = id, reference(image, id)
 	return o, nil
 }
 

@@ -20,6 +20,8 @@ type Spec struct {
 	Kind            rollout.Kind // Deployment, StatefulSet or DaemonSet
 	Namespace, Name string
 	Container       string
+	// By is the field manager that writes the image; "" is the container's own.
+	By string
 }
 
 const (
@@ -96,7 +98,12 @@ func (s Spec) String() string {
 const managers = "homelab-watch."
 
 // Manager is the field manager under which the container's image is written.
-func (s Spec) Manager() string { return managers + s.Container }
+func (s Spec) Manager() string {
+	if s.By != "" {
+		return s.By
+	}
+	return managers + s.Container
+}
 
 // object names the workload in sentences.
 func (s Spec) object() string { return string(s.Kind) + " " + s.Namespace + "/" + s.Name }

@@ -116,6 +116,13 @@ func (t *Target) judge(w rollout.Target, s artifact.Switch) error {
 	return nil
 }
 
+// Reference is what is written of an image that ran under id in image's
+// repository: the digest, with the tag if that does not move.
+func Reference(image string, id artifact.ID) string { return reference(image, id) }
+
+// Pinned is the digest that a reference is pinned to; "" none.
+func Pinned(ref string) artifact.ID { return pinned(ref) }
+
 // wayBack proves that what runs could be pulled again.
 func (t *Target) wayBack(ctx context.Context, w rollout.Target, s artifact.Switch) (warning string, err error) {
 	if s.From == nil || s.NoRollback {
@@ -126,11 +133,18 @@ func (t *Target) wayBack(ctx context.Context, w rollout.Target, s artifact.Switc
 	if image == "" {
 		image = c.Image
 	}
-	ref := repository(image) + "@" + string(s.From.ID)
-	if t.d.Registry == nil {
+	return WayBack(ctx, t.d.Registry, image, s.From.ID)
+}
+
+// WayBack proves that an image of which the digest ran could be pulled again.
+// The error is an *artifact.Failure when the registry has it no more, and ctx's
+// cause; what cannot be told is a warning. r may be nil.
+func WayBack(ctx context.Context, r Registry, image string, id artifact.ID) (warning string, err error) {
+	ref := repository(image) + "@" + string(id)
+	if r == nil {
 		return "whether " + ref + ", the way back, is still there was not asked: there is no registry to ask", nil
 	}
-	switch err := t.d.Registry.Answers(ctx, ref); {
+	switch err := r.Answers(ctx, ref); {
 	case err == nil:
 		return "", nil
 	case ctx.Err() != nil:

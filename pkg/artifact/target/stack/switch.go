@@ -1,0 +1,447 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/target/workload"
+	"homelab/pkg/fault"
+	"homelab/pkg/kube"
+	"homelab/pkg/poll"
+	"homelab/pkg/rollout"
+	"homelab/pkg/stack"
+	"homelab/pkg/stack/apply"
+	"homelab/pkg/stack/render"
+	"homelab/pkg/ui"
+)
+
+// lockEvery is how often it is looked whether somebody still writes.
+const lockEvery = 200 * time.Millisecond
+
+// plan is a switch as it was judged.
+type plan struct {
+	applied stack.Applied
+	compose bool
+	image   string            // what the container was made of
+	ref     string            // what it is to be made of
+	images  map[string]string // all that no file says, with it
+}
+
+// judge says whether s may be made, ownership and way back aside. It reads, and
+// changes nothing.
+func (t *Target) judge(ctx context.Context, w Stack, s artifact.Switch) (plan, stack.Located, error) {
+	loc, a, err := t.located(ctx, w)
+	if err != nil {
+		return plan{}, loc, err
+	}
+	p := plan{applied: a, compose: composed(loc)}
+	if p.image, err = t.present(ctx, w, loc, a); err != nil {
+		return p, loc, err
+	}
+	if p.ref = s.To.Ref; p.ref == "" && s.Back {
+		p.ref = workload.Reference(p.image, s.To.ID) // the present repository it will be
+	}
+	if s.To.ID == "" || workload.Pinned(p.ref) != s.To.ID {
+		return p, loc, hold(artifact.Preflight, "%s does not name the digest %s", p.ref, s.To.ID)
+	}
+	have, want := rollout.ParseReference(p.image).Repo, rollout.ParseReference(p.ref).Repo
+	if have != want && !s.AllowRepositoryChange && !s.Back {
+		return p, loc, hold(artifact.Repository, "container %s of %s runs an image of %s, not of %s; --allow-repository-change allows it", t.s.Container, t.s.Dir, have, want)
+	}
+	p.images = t.with(a.Overrides, loc, p.ref)
+	return p, loc, nil
+}
+
+// present is the reference that the container is made of now.
+func (t *Target) present(ctx context.Context, w Stack, loc stack.Located, a stack.Applied) (string, error) {
+	if composed(loc) {
+		_, all, err := t.services(ctx, w, a, nil)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range all {
+			if s.Name == t.s.Container {
+				return s.Runs[0].Image, nil
+			}
+		}
+	}
+	_, c, err := t.reach(ctx, w, loc)
+	if err != nil {
+		return "", err
+	}
+	name := "deployment " + loc.Deployment.Namespace + "/" + loc.Workload
+	o, err := c.Get(ctx, kube.Apps("deployments"), loc.Deployment.Namespace, loc.Workload)
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case kube.IsAbsent(err):
+		return "", t.stopped(&artifact.Failure{Class: artifact.Absent, What: "there is no " + name, Err: err})
+	case kube.IsDenied(err):
+		return "", &artifact.Failure{Class: artifact.Denied, What: ui.Clean(err.Error()), Err: err}
+	case err != nil:
+		return "", t.forget(&artifact.Failure{Class: artifact.Transient, What: ui.Clean(err.Error()), Err: err})
+	}
+	d, err := rollout.DecodeTarget(rollout.Deployment, o.Raw)
+	if err != nil {
+		return "", &artifact.Failure{Class: artifact.Transient, What: name + " cannot be read: " + ui.Clean(err.Error()), Err: err}
+	}
+	image, ok := d.Template.Container(t.s.Container)
+	switch {
+	case d.Terminating():
+		return "", t.stopped(&artifact.Failure{Class: artifact.Absent, What: name + " is being deleted"})
+	case d.Paused:
+		return "", hold(artifact.WorkloadHeld, "%s is paused", name)
+	case !ok:
+		return "", hold(artifact.Preflight, "%s has no container %s yet; next: homelab deployment update --dir %s", name, t.s.Container, t.s.Dir)
+	}
+	return image.Image, nil
+}
+
+// with are the images that no file says, with the container's own. Those of
+// containers that are gone go with them.
+func (t *Target) with(overrides map[string]string, loc stack.Located, ref string) map[string]string {
+	dns := func(name string) string { return strings.ReplaceAll(name, "_", "-") }
+	out := map[string]string{}
+	for name, image := range overrides {
+		if dns(name) == dns(t.s.Container) {
+			continue
+		}
+		if slices.ContainsFunc(loc.Workloads, func(wl render.Workload) bool {
+			return slices.ContainsFunc(slices.Collect(maps.Keys(wl.Images)), func(c string) bool { return dns(c) == dns(name) })
+		}) {
+			out[name] = image
+		}
+	}
+	out[t.s.Container] = ref
+	return out
+}
+
+// Stage implements artifact.Target. What is asked is what the update will ask:
+// the same guards, and the server's own dry run.
+func (t *Target) Stage(ctx context.Context, s artifact.Switch) (artifact.Stage, error) {
+	var st artifact.Stage
+	w, err := t.d.Stack(&story{})
+	if err != nil {
+		return st, t.failure(ctx, err)
+	}
+	if err := t.unlocked(ctx, w, s.Deadline); err != nil {
+		return st, err
+	}
+	p, loc, err := t.judge(ctx, w, s)
+	if err != nil {
+		return st, err
+	}
+	if warning, err := t.wayBack(ctx, p, s); err != nil {
+		return st, err
+	} else if warning != "" {
+		st.Warnings = append(st.Warnings, warning)
+	}
+	out, err := w.Preview(ctx, t.options(p.images))
+	if err != nil {
+		return artifact.Stage{}, t.failure(ctx, err)
+	}
+	if owners := t.losers(out.Plan, loc); len(owners) > 0 {
+		owner := strings.Join(owners, ", ")
+		if !s.TakeOwnership {
+			return artifact.Stage{}, &artifact.Failure{
+				Class: artifact.Owned, Owner: owner,
+				What: owner + " owns the image of container " + t.s.Container + " of " + t.s.Dir + "; --take-ownership takes it, once",
+			}
+		}
+		st.Owner = owner
+	}
+	if more := t.beside(out.Plan, loc); len(more) > 0 {
+		st.Warnings = append(st.Warnings, "the files in "+t.s.Dir+" say more than what runs, and the switch applies that too: "+strings.Join(more, ", "))
+	}
+	return st, nil
+}
+
+// unlocked waits until nobody writes to the directory, as whoever wants to write
+// to it does: what it looks like meanwhile is nobody's decision.
+func (t *Target) unlocked(ctx context.Context, w Stack, until time.Time) error {
+	told := false
+	for {
+		who, err := w.Writer(t.s.Dir)
+		switch {
+		case err != nil:
+			return t.failure(ctx, err)
+		case who == "":
+			return nil
+		case !until.After(t.d.Now()):
+			return &artifact.Failure{Class: artifact.Later, What: t.s.Dir + " is locked by " + who}
+		case !told:
+			t.d.Tell("waiting for " + who)
+		}
+		told = true
+		if err := poll.Sleep(ctx, lockEvery); err != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// image is the path of the field that is switched, as plans write it.
+func (t *Target) image() string { return "spec.template.spec.containers[" + t.s.Container + "].image" }
+
+// losers are the field managers that set the container's image to something
+// else, and would lose it.
+func (t *Target) losers(p *apply.Plan, loc stack.Located) []string {
+	var out []string
+	for _, c := range p.Update {
+		for _, x := range c.Taken {
+			if c.Kind == "Deployment" && c.Name == loc.Workload && x.Path == t.image() && !slices.Contains(out, ui.Clean(x.Manager)) {
+				out = append(out, ui.Clean(x.Manager))
+			}
+		}
+	}
+	return out
+}
+
+// beside is what else a plan changes than the container's image.
+func (t *Target) beside(p *apply.Plan, loc stack.Located) []string {
+	var out []string
+	for _, c := range slices.Concat(p.Create, p.Update, p.Replace, p.Delete) {
+		own := c.Kind == "Deployment" && c.Name == loc.Workload || composed(loc) && c.Kind == "Service" && c.Name == t.s.Container
+		if own && !slices.ContainsFunc(c.Fields, func(f apply.Field) bool {
+			return f.Path != t.image() && f.Path != "image" && !strings.HasPrefix(f.Path, "metadata.annotations")
+		}) {
+			continue
+		}
+		out = append(out, ui.Clean(c.String()))
+	}
+	return out
+}
+
+// wayBack proves that there is something to go back to: what ran is recorded,
+// and its image could be pulled again.
+func (t *Target) wayBack(ctx context.Context, p plan, s artifact.Switch) (warning string, err error) {
+	if s.From == nil || s.NoRollback {
+		return "", nil
+	}
+	if r := p.applied.Revision; !p.compose && (r == nil || r.Images[t.s.Container] != p.image) {
+		return "", hold(artifact.NoWayBack, "container %s runs %s, which the history of %s does not end with: there would be no way back; next: homelab deployment update --dir %s",
+			t.s.Container, p.image, t.s.Dir, t.s.Dir)
+	}
+	return workload.WayBack(ctx, t.d.Registry, t.ran(p.image, s), s.From.ID)
+}
+
+// ran is the reference by which what ran comes back.
+func (t *Target) ran(image string, s artifact.Switch) string {
+	if workload.Pinned(s.From.Ref) == s.From.ID {
+		return s.From.Ref
+	}
+	return workload.Reference(image, s.From.ID)
+}
+
+// bounded is ctx with the time of s, and the options of its run.
+func (t *Target) bounded(ctx context.Context, s artifact.Switch, images map[string]string) (context.Context, context.CancelFunc, stack.Options) {
+	o := t.options(images)
+	if s.Deadline.IsZero() {
+		bound, cancel := context.WithCancel(ctx)
+		return bound, cancel, o
+	}
+	o.Deadline = s.Deadline
+	bound, cancel := context.WithDeadlineCause(ctx, s.Deadline, fault.ErrTimeUp)
+	return bound, cancel, o
+}
+
+// Activate implements artifact.Target: the update, with everything that it
+// waits for. What its rollout comes to is told; Ready judges it.
+func (t *Target) Activate(ctx context.Context, s artifact.Switch) error {
+	tell := &story{tell: t.d.Tell}
+	w, err := t.d.Stack(tell)
+	if err != nil {
+		return t.failure(ctx, err)
+	}
+	p, _, err := t.judge(ctx, w, s)
+	if err != nil {
+		return err
+	}
+	if !s.Back { // who goes back by hand has looked
+		if _, err := t.wayBack(ctx, p, s); err != nil {
+			return err
+		}
+	}
+	bound, cancel, o := t.bounded(ctx, s, p.images)
+	defer cancel()
+	o.Admit = func() error { return t.admit(bound, w, p, s) }
+	out, err := w.Update(bound, o)
+	if out != nil && out.Plan != nil && tell.wrote() {
+		t.note(out.Plan)
+	}
+	switch {
+	case err == nil:
+		if out.Kind != fault.OK {
+			t.d.Tell(ui.Clean("the rollout: " + out.Reason))
+		}
+		return nil
+	case !tell.wrote():
+		return t.failure(ctx, err)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	f := &artifact.Failure{Class: artifact.Failed, What: sentence(err), Err: err}
+	if fault.KindOf(err) == fault.Unreachable {
+		f.Class = artifact.Transient
+	}
+	return f
+}
+
+// admit records what there is to go back to, with the directory's lock in hand.
+func (t *Target) admit(ctx context.Context, w Stack, p plan, s artifact.Switch) error {
+	now, err := w.Applied(ctx, t.s.Dir)
+	if err != nil {
+		return t.failure(ctx, err)
+	}
+	if number(now.Revision) != number(p.applied.Revision) || !maps.Equal(now.Overrides, p.applied.Overrides) {
+		return &artifact.Failure{Class: artifact.Later, What: "somebody has written to " + t.s.Dir + " meanwhile"}
+	}
+	rec := &record{
+		At: t.d.Now().UTC().Round(time.Second), Attempt: s.Attempt, To: s.To.ID, ToRef: p.ref, Dir: t.s.Dir,
+		Spec: now.Spec, Stack: now.Stack, Overrides: now.Overrides, Revision: number(now.Revision),
+	}
+	if s.From != nil {
+		rec.From, rec.FromRef = s.From.ID, t.ran(p.image, s)
+	}
+	if was, err := t.recorded(); err == nil && was != nil && was.Attempt == rec.Attempt && was.To == rec.To && was.From == rec.From && t.begun(was, now) {
+		return nil // the same attempt once more: what it began with is not there to be seen
+	}
+	if p.compose {
+		rec.Kept = "watch-" + t.s.Container
+		if err := w.KeepAside(t.s.Dir, rec.Kept); err != nil {
+			return t.failure(ctx, err)
+		}
+	}
+	if err := t.keep(rec); err != nil {
+		return &artifact.Failure{Class: artifact.Transient, What: "what there is to go back to cannot be recorded: " + err.Error(), Err: err}
+	}
+	return nil
+}
+
+// begun reports whether what was written last is the switch that was recorded.
+func (t *Target) begun(rec *record, now stack.Applied) bool {
+	return now.Overrides[t.s.Container] == rec.ToRef && (now.Revision == nil || now.Revision.Verb == verb)
+}
+
+func number(r *stack.Revision) int {
+	if r == nil {
+		return 0
+	}
+	return r.Number
+}
+
+// ours reports whether what was written last is what was recorded, or what a
+// watch made of it since: nobody else has brought the deployment to another
+// state.
+func (t *Target) ours(rec *record, now stack.Applied) bool {
+	r := now.Revision
+	if r == nil {
+		return rec.Revision == 0
+	}
+	image := now.Overrides[t.s.Container]
+	return r.Number == rec.Revision || r.Verb == verb && (image == rec.ToRef || image == rec.FromRef)
+}
+
+// note adds to the record what else the switch has changed.
+func (t *Target) note(p *apply.Plan) {
+	rec, err := t.recorded()
+	if err != nil || rec == nil {
+		return
+	}
+	n := len(rec.Changes)
+	for _, c := range slices.Concat(p.Create, p.Update, p.Replace) {
+		if (c.Kind == "Deployment" || c.Kind == "Service" && rec.Kept != "") && !slices.Contains(rec.Changes, c.Name) {
+			rec.Changes = append(rec.Changes, c.Name)
+		}
+	}
+	if len(rec.Changes) > n {
+		if err := t.keep(rec); err != nil {
+			t.d.Tell("what else the switch has changed cannot be recorded: " + err.Error())
+		}
+	}
+}
+
+// Rollback implements artifact.Target: what was recorded, with the digest that
+// ran. Other containers keep the images that they were given since by watches
+// of their own.
+func (t *Target) Rollback(ctx context.Context, s artifact.Switch) error {
+	failed := func(err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &artifact.Failure{Class: artifact.Failed, What: sentence(err), Err: err}
+	}
+	w, err := t.d.Stack(&story{tell: t.d.Tell})
+	if err != nil {
+		return failed(err)
+	}
+	rec, err := t.recorded()
+	if err == nil && (rec == nil || rec.From != s.To.ID || rec.FromRef == "") {
+		err = errors.New("what to go back to was not recorded: the switch had not begun")
+	}
+	if err != nil {
+		return failed(err)
+	}
+	loc, a, err := t.located(ctx, w)
+	if err != nil {
+		return failed(err)
+	}
+	if err := t.unmoved(rec, a); err != nil {
+		return failed(err)
+	}
+	bound, cancel, o := t.bounded(ctx, s, t.with(a.Overrides, loc, rec.FromRef))
+	defer cancel()
+	o.Admit = func() error {
+		now, err := w.Applied(bound, t.s.Dir)
+		if err != nil {
+			return err
+		}
+		return t.unmoved(rec, now)
+	}
+	var out *stack.Outcome
+	if composed(loc) {
+		out, err = w.BringBack(bound, o, rec.Kept)
+	} else {
+		out, err = w.Rollback(bound, o, rec.Revision)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	if out.Kind != fault.OK {
+		t.d.Tell(ui.Clean("the rollout: " + out.Reason))
+	}
+	return nil
+}
+
+// unmoved refuses to go back over what somebody else has done since.
+func (t *Target) unmoved(rec *record, now stack.Applied) error {
+	if t.ours(rec, now) {
+		return nil
+	}
+	who, next := "somebody", "homelab deployment history --dir "+t.s.Dir
+	if r := now.Revision; r != nil {
+		who = fmt.Sprintf("homelab deployment %s (revision %d)", r.Verb, r.Number)
+		if rec.Revision > 0 {
+			next = fmt.Sprintf("homelab deployment rollback %d --dir %s", rec.Revision, t.s.Dir)
+		}
+	}
+	return fault.New(fault.Unsafe, who+" has changed what is deployed since the switch", next).
+		Because(fmt.Sprintf("what was recorded (%s) cannot be put back without undoing that", rec))
+}
+
+// String is what was recorded, for people.
+func (r *record) String() string {
+	var parts []string
+	if r.Revision > 0 {
+		parts = append(parts, fmt.Sprintf("revision %d", r.Revision))
+	}
+	if r.Stack.Commit != "" {
+		parts = append(parts, "stack at "+r.Stack.Commit.Short())
+	}
+	return strings.Join(append(parts, ui.Clean(r.FromRef)), ", ")
+}
