@@ -33,19 +33,19 @@ const (
 
 // Revision is one state that a deployment was brought to.
 type Revision struct {
-	Number  int               `json:"number"`
-	Time    time.Time         `json:"time"`
-	Verb    string            `json:"verb"`
-	Spec    Origin            `json:"spec"`
-	Stack   Origin            `json:"stack"`
-	Images  map[string]string `json:"images"`  // container -> reference
+	Number int               `json:"number"`
+	Time   time.Time         `json:"time"`
+	Verb   string            `json:"verb"`
+	Spec   Origin            `json:"spec"`
+	Stack  Origin            `json:"stack"`
+	Images map[string]string `json:"images"` // container -> reference
 	// Overrides are those of Images that no file says: the command line's, or a
 	// watch's.
 	Overrides map[string]string `json:"overrides,omitempty"`
-	Verdict string            `json:"verdict"` // "up", a rollout's outcome, or "unverified"
-	Good    bool              `json:"good"`    // it was seen up
-	Reason  string            `json:"reason"`
-	Of      int               `json:"of,omitempty"` // the revision that a rollback brought back
+	Verdict   string            `json:"verdict"` // "up", a rollout's outcome, or "unverified"
+	Good      bool              `json:"good"`    // it was seen up
+	Reason    string            `json:"reason"`
+	Of        int               `json:"of,omitempty"` // the revision that a rollback brought back
 
 	// Content is the hash of all of it; equal ones are one revision.
 	Content string `json:"content"`

@@ -263,17 +263,14 @@ func (r *run) admit() error {
 	return r.o.Admit()
 }
 
-// override makes containers of a recorded state run other images.
+// override makes containers of a recorded state run other images. Those that it
+// does not have are nobody's.
 func override(state *render.Result, images map[string]string) error {
 	for name, ref := range images {
-		found := false
 		for _, wl := range state.Workloads {
 			if _, has := wl.Images[name]; has {
-				wl.Images[name], found = ref, true
+				wl.Images[name] = ref
 			}
-		}
-		if !found {
-			return fault.New(fault.Usage, "the revision has no container "+name, "")
 		}
 	}
 	for _, o := range state.Objects {
@@ -443,4 +440,3 @@ func readKept(at string) ([]directory.Kept, error) {
 	}
 	return kept, nil
 }
-

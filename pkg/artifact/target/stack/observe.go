@@ -157,7 +157,7 @@ func (t *Target) Ready(ctx context.Context, s artifact.Switch) (artifact.Readine
 		}
 		return r, err
 	}
-	return t.others(ctx, w, a, cluster, loc, s, r)
+	return t.others(ctx, cluster, loc, s, r)
 }
 
 // notAsked is what it means for readiness that a deployment could not be looked
@@ -191,25 +191,21 @@ func (t *Target) changed(s artifact.Switch) []string {
 
 // others assesses the other Deployments that the switch has changed; r is what
 // the container's own came to.
-func (t *Target) others(ctx context.Context, w Stack, a stack.Applied, c stack.Cluster, loc stack.Located, s artifact.Switch, r artifact.Readiness) (artifact.Readiness, error) {
+func (t *Target) others(ctx context.Context, c stack.Cluster, loc stack.Located, s artifact.Switch, r artifact.Readiness) (artifact.Readiness, error) {
 	names := t.changed(s)
 	if len(names) == 0 {
 		return r, nil
-	}
-	now, err := w.Locate(t.s.Dir, t.s.Container, a.Overrides)
-	if err != nil {
-		return notAsked(ctx, t.failure(ctx, err))
 	}
 	t.mu.Lock()
 	if t.look != s.To.ID || t.memories == nil {
 		t.look, t.memories = s.To.ID, map[string]rollout.Memory{}
 	}
 	t.mu.Unlock()
-	for _, wl := range now.Workloads {
+	for _, wl := range loc.Workloads {
 		if wl.Name == loc.Workload || !slices.Contains(names, wl.Name) {
 			continue
 		}
-		cfg := rollout.Config{Kind: rollout.Deployment, Namespace: loc.Deployment.Namespace, Name: wl.Name, Images: wl.Images}
+		cfg := rollout.Config{Kind: rollout.Deployment, Namespace: loc.Deployment.Namespace, Name: wl.Name, NoGate: true}
 		t.mu.Lock()
 		m := t.memories[wl.Name]
 		t.mu.Unlock()

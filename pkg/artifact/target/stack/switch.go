@@ -17,7 +17,6 @@ import (
 	"homelab/pkg/rollout"
 	"homelab/pkg/stack"
 	"homelab/pkg/stack/apply"
-	"homelab/pkg/stack/render"
 	"homelab/pkg/ui"
 )
 
@@ -28,7 +27,8 @@ const lockEvery = 200 * time.Millisecond
 type plan struct {
 	applied stack.Applied
 	compose bool
-	image   string            // what the container was made of
+	live    map[string]string // what every container is made of
+	image   string            // what this one is made of
 	ref     string            // what it is to be made of
 	images  map[string]string // all that no file says, with it
 }
@@ -41,9 +41,10 @@ func (t *Target) judge(ctx context.Context, w Stack, s artifact.Switch) (plan, s
 		return plan{}, loc, err
 	}
 	p := plan{applied: a, compose: composed(loc)}
-	if p.image, err = t.present(ctx, w, loc, a); err != nil {
+	if p.live, err = t.present(ctx, w, loc, a, s.Back); err != nil {
 		return p, loc, err
 	}
+	p.image = p.live[t.s.Container]
 	if p.ref = s.To.Ref; p.ref == "" && s.Back {
 		p.ref = workload.Reference(p.image, s.To.ID) // the present repository it will be
 	}
@@ -54,68 +55,92 @@ func (t *Target) judge(ctx context.Context, w Stack, s artifact.Switch) (plan, s
 	if have != want && !s.AllowRepositoryChange && !s.Back {
 		return p, loc, hold(artifact.Repository, "container %s of %s runs an image of %s, not of %s; --allow-repository-change allows it", t.s.Container, t.s.Dir, have, want)
 	}
-	p.images = t.with(a.Overrides, loc, p.ref)
+	p.images = t.with(p.live, loc, p.ref)
 	return p, loc, nil
 }
 
-// present is the reference that the container is made of now.
-func (t *Target) present(ctx context.Context, w Stack, loc stack.Located, a stack.Applied) (string, error) {
+// present are the references that the stack's containers are made of now. What
+// is there decides, not what was written last: whoever wrote may have been
+// killed before that was recorded. A Deployment that is paused is held, unless
+// the way is back: it will still lead there.
+func (t *Target) present(ctx context.Context, w Stack, loc stack.Located, a stack.Applied, back bool) (map[string]string, error) {
+	out := map[string]string{}
 	if composed(loc) {
 		_, all, err := t.services(ctx, w, a, nil)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, s := range all {
-			if s.Name == t.s.Container {
-				return s.Runs[0].Image, nil
+			if len(s.Runs) > 0 {
+				out[s.Name] = s.Runs[0].Image
 			}
 		}
+		return out, nil
 	}
 	_, c, err := t.reach(ctx, w, loc)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	name := "deployment " + loc.Deployment.Namespace + "/" + loc.Workload
-	o, err := c.Get(ctx, kube.Apps("deployments"), loc.Deployment.Namespace, loc.Workload)
-	switch {
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
-	case kube.IsAbsent(err):
-		return "", t.stopped(&artifact.Failure{Class: artifact.Absent, What: "there is no " + name, Err: err})
-	case kube.IsDenied(err):
-		return "", &artifact.Failure{Class: artifact.Denied, What: ui.Clean(err.Error()), Err: err}
-	case err != nil:
-		return "", t.forget(&artifact.Failure{Class: artifact.Transient, What: ui.Clean(err.Error()), Err: err})
-	}
-	d, err := rollout.DecodeTarget(rollout.Deployment, o.Raw)
-	if err != nil {
-		return "", &artifact.Failure{Class: artifact.Transient, What: name + " cannot be read: " + ui.Clean(err.Error()), Err: err}
-	}
-	image, ok := d.Template.Container(t.s.Container)
-	switch {
-	case d.Terminating():
-		return "", t.stopped(&artifact.Failure{Class: artifact.Absent, What: name + " is being deleted"})
-	case d.Paused:
-		return "", hold(artifact.WorkloadHeld, "%s is paused", name)
-	case !ok:
-		return "", hold(artifact.Preflight, "%s has no container %s yet; next: homelab deployment update --dir %s", name, t.s.Container, t.s.Dir)
-	}
-	return image.Image, nil
-}
-
-// with are the images that no file says, with the container's own. Those of
-// containers that are gone go with them.
-func (t *Target) with(overrides map[string]string, loc stack.Located, ref string) map[string]string {
-	dns := func(name string) string { return strings.ReplaceAll(name, "_", "-") }
-	out := map[string]string{}
-	for name, image := range overrides {
-		if dns(name) == dns(t.s.Container) {
+	differ := map[string]bool{}
+	for _, wl := range loc.Workloads {
+		d, err := t.deployment(ctx, c, loc.Deployment.Namespace, wl.Name)
+		if f, ok := errors.AsType[*artifact.Failure](err); ok && f.Class == artifact.Absent && wl.Name != loc.Workload {
 			continue
 		}
-		if slices.ContainsFunc(loc.Workloads, func(wl render.Workload) bool {
-			return slices.ContainsFunc(slices.Collect(maps.Keys(wl.Images)), func(c string) bool { return dns(c) == dns(name) })
-		}) {
-			out[name] = image
+		if err != nil {
+			return nil, err
+		}
+		if wl.Name == loc.Workload && d.Paused && !back {
+			return nil, hold(artifact.WorkloadHeld, "deployment %s/%s is paused", loc.Deployment.Namespace, wl.Name)
+		}
+		for _, k := range d.Template.Containers {
+			if was, twice := out[k.Name]; twice && was != k.Image {
+				differ[k.Name] = true
+			}
+			out[k.Name] = k.Image
+		}
+	}
+	if out[t.s.Container] == "" {
+		return nil, hold(artifact.Preflight, "deployment %s/%s has no container %s yet; next: homelab deployment update --dir %s",
+			loc.Deployment.Namespace, loc.Workload, t.s.Container, t.s.Dir)
+	}
+	maps.DeleteFunc(out, func(name, _ string) bool { return differ[name] }) // no override can say it
+	return out, nil
+}
+
+// deployment reads one as it is now; one that is being deleted is gone.
+func (t *Target) deployment(ctx context.Context, c stack.Cluster, ns, name string) (rollout.Target, error) {
+	what := "deployment " + ns + "/" + name
+	o, err := c.Get(ctx, kube.Apps("deployments"), ns, name)
+	switch {
+	case ctx.Err() != nil:
+		return rollout.Target{}, context.Cause(ctx)
+	case kube.IsAbsent(err):
+		return rollout.Target{}, t.stopped(&artifact.Failure{Class: artifact.Absent, What: "there is no " + what, Err: err})
+	case kube.IsDenied(err):
+		return rollout.Target{}, &artifact.Failure{Class: artifact.Denied, What: ui.Clean(err.Error()), Err: err}
+	case err != nil:
+		return rollout.Target{}, t.forget(&artifact.Failure{Class: artifact.Transient, What: ui.Clean(err.Error()), Err: err})
+	}
+	d, err := rollout.DecodeTarget(rollout.Deployment, o.Raw)
+	switch {
+	case err != nil:
+		return d, &artifact.Failure{Class: artifact.Transient, What: what + " cannot be read: " + ui.Clean(err.Error()), Err: err}
+	case d.Terminating():
+		return d, t.stopped(&artifact.Failure{Class: artifact.Absent, What: what + " is being deleted"})
+	}
+	return d, nil
+}
+
+// with are the images that a run has to be told, so that the container gets ref
+// and every other keeps what it has, whatever the files say by now.
+func (t *Target) with(live map[string]string, loc stack.Located, ref string) map[string]string {
+	out := map[string]string{}
+	for _, wl := range loc.Workloads {
+		for name, says := range wl.Images {
+			if is := live[name]; is != "" && is != says {
+				out[name] = is
+			}
 		}
 	}
 	out[t.s.Container] = ref
@@ -137,10 +162,17 @@ func (t *Target) Stage(ctx context.Context, s artifact.Switch) (artifact.Stage, 
 	if err != nil {
 		return st, err
 	}
-	if warning, err := t.wayBack(ctx, p, s); err != nil {
+	warning, err := t.wayBack(ctx, p, s)
+	if err != nil {
 		return st, err
-	} else if warning != "" {
+	}
+	if warning != "" {
 		st.Warnings = append(st.Warnings, warning)
+	}
+	if needs(p, s) && !t.inHistory(p) {
+		if err := t.recordable(ctx, w, p, loc); err != nil {
+			return artifact.Stage{}, err
+		}
 	}
 	out, err := w.Preview(ctx, t.options(p.images))
 	if err != nil {
@@ -217,17 +249,63 @@ func (t *Target) beside(p *apply.Plan, loc stack.Located) []string {
 	return out
 }
 
-// wayBack proves that there is something to go back to: what ran is recorded,
-// and its image could be pulled again.
+// needs reports whether s must leave a way back.
+func needs(p plan, s artifact.Switch) bool { return s.From != nil && !s.NoRollback && !p.compose }
+
+// wayBack proves that the image that runs could be pulled again.
 func (t *Target) wayBack(ctx context.Context, p plan, s artifact.Switch) (warning string, err error) {
 	if s.From == nil || s.NoRollback {
 		return "", nil
 	}
-	if r := p.applied.Revision; !p.compose && (r == nil || r.Images[t.s.Container] != p.image) {
-		return "", hold(artifact.NoWayBack, "container %s runs %s, which the history of %s does not end with: there would be no way back; next: homelab deployment update --dir %s",
-			t.s.Container, p.image, t.s.Dir, t.s.Dir)
-	}
 	return workload.WayBack(ctx, t.d.Registry, t.ran(p.image, s), s.From.ID)
+}
+
+// inHistory reports whether what runs is what the history ends with.
+func (t *Target) inHistory(p plan) bool {
+	r := p.applied.Revision
+	if r == nil {
+		return false
+	}
+	for name, image := range r.Images {
+		if is := p.live[name]; is != "" && is != image {
+			return false
+		}
+	}
+	return r.Images[t.s.Container] == p.image
+}
+
+// recordable proves that what runs can be recorded before it is replaced: it is
+// what the files say, but for images.
+func (t *Target) recordable(ctx context.Context, w Stack, p plan, loc stack.Located) error {
+	out, err := w.Preview(ctx, t.options(t.with(p.live, loc, p.image)))
+	if err != nil {
+		return t.failure(ctx, err)
+	}
+	var other []string
+	for _, c := range slices.Concat(out.Plan.Create, out.Plan.Update, out.Plan.Replace, out.Plan.Delete) {
+		if len(c.Fields) == 0 || slices.ContainsFunc(c.Fields, func(f apply.Field) bool { return !strings.HasPrefix(f.Path, "metadata.annotations") }) {
+			other = append(other, ui.Clean(c.String()))
+		}
+	}
+	if len(other) == 0 {
+		return nil
+	}
+	return hold(artifact.NoWayBack, "what runs is not in the history of %s, and its files say something else (%s): there would be no way back; next: homelab deployment update --dir %s",
+		t.s.Dir, strings.Join(other, ", "), t.s.Dir)
+}
+
+// recordFirst writes what runs into the history: an update that changes nothing.
+func (t *Target) recordFirst(ctx context.Context, w Stack, p plan, loc stack.Located, s artifact.Switch) error {
+	if err := t.recordable(ctx, w, p, loc); err != nil {
+		return err
+	}
+	t.d.Tell("recording what runs, which the history of " + t.s.Dir + " does not end with")
+	bound, cancel, o := t.bounded(ctx, s, t.with(p.live, loc, p.image))
+	defer cancel()
+	if _, err := w.Update(bound, o); err != nil {
+		return t.failure(ctx, err)
+	}
+	return nil
 }
 
 // ran is the reference by which what ran comes back.
@@ -258,12 +336,15 @@ func (t *Target) Activate(ctx context.Context, s artifact.Switch) error {
 	if err != nil {
 		return t.failure(ctx, err)
 	}
-	p, _, err := t.judge(ctx, w, s)
+	p, loc, err := t.judge(ctx, w, s)
 	if err != nil {
 		return err
 	}
-	if !s.Back { // who goes back by hand has looked
-		if _, err := t.wayBack(ctx, p, s); err != nil {
+	if needs(p, s) && !t.inHistory(p) && p.image != p.ref {
+		if err := t.recordFirst(ctx, w, p, loc, s); err != nil {
+			return err
+		}
+		if p, _, err = t.judge(ctx, w, s); err != nil {
 			return err
 		}
 	}
@@ -325,7 +406,10 @@ func (t *Target) admit(ctx context.Context, w Stack, p plan, s artifact.Switch) 
 
 // begun reports whether what was written last is the switch that was recorded.
 func (t *Target) begun(rec *record, now stack.Applied) bool {
-	return now.Overrides[t.s.Container] == rec.ToRef && (now.Revision == nil || now.Revision.Verb == verb)
+	if r := now.Revision; r != nil {
+		return r.Verb == verb && r.Images[t.s.Container] == rec.ToRef
+	}
+	return now.Overrides[t.s.Container] == rec.ToRef
 }
 
 func number(r *stack.Revision) int {
@@ -343,7 +427,7 @@ func (t *Target) ours(rec *record, now stack.Applied) bool {
 	if r == nil {
 		return rec.Revision == 0
 	}
-	image := now.Overrides[t.s.Container]
+	image := r.Images[t.s.Container]
 	return r.Number == rec.Revision || r.Verb == verb && (image == rec.ToRef || image == rec.FromRef)
 }
 
@@ -394,7 +478,20 @@ func (t *Target) Rollback(ctx context.Context, s artifact.Switch) error {
 	if err := t.unmoved(rec, a); err != nil {
 		return failed(err)
 	}
-	bound, cancel, o := t.bounded(ctx, s, t.with(a.Overrides, loc, rec.FromRef))
+	live, err := t.present(ctx, w, loc, a, true)
+	if err != nil {
+		return failed(err)
+	}
+	images := map[string]string{} // every other container keeps what it has
+	for _, wl := range loc.Workloads {
+		for name := range wl.Images {
+			if is := live[name]; is != "" {
+				images[name] = is
+			}
+		}
+	}
+	images[t.s.Container] = rec.FromRef
+	bound, cancel, o := t.bounded(ctx, s, images)
 	defer cancel()
 	o.Admit = func() error {
 		now, err := w.Applied(bound, t.s.Dir)
