@@ -14,6 +14,7 @@ import (
 	"homelab/pkg/stack"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 )
 
 // revisionJSON is one state that was recorded.
@@ -32,8 +33,8 @@ type revisionJSON struct {
 // historyResult is what history ends in; its text is the rows themselves.
 type historyResult struct {
 	ui.Header
-	Deployment *identityJSON  `json:"deployment,omitempty"`
-	Revisions  []revisionJSON `json:"revisions"` // newest first
+	Deployment *stackview.Deployment `json:"deployment,omitempty"`
+	Revisions  []revisionJSON        `json:"revisions"` // newest first
 
 	subject string
 }
