@@ -38,6 +38,8 @@ type machine struct {
 	dead  bool
 	seen  func(*http.Request) // told of every write that came through
 	end   context.CancelCauseFunc
+	// Besides a verb its lease is renewed: one at a time asks death and tells seen.
+	mu sync.Mutex
 
 	resolver Resolver
 }
@@ -103,10 +105,13 @@ func (m *machine) world() *World {
 func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
 	writes := r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == ""
 	after := false
+	m.mu.Lock()
 	if writes && !m.dead && m.death != nil {
 		m.dead, after = m.death(r)
 	}
-	if m.dead && !after {
+	refused := m.dead && !after
+	m.mu.Unlock()
+	if refused {
 		m.kill()
 		return &http.Response{
 			StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
@@ -118,13 +123,14 @@ func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
 		m.kill()
 	}
 	if writes && err == nil && m.seen != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		m.seen(r)
 	}
 	return resp, err
 }
 
 func (m *machine) kill() {
-	m.dead = true
 	if m.end != nil {
 		m.end(errKilled)
 	}
