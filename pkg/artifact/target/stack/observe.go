@@ -39,7 +39,7 @@ func (t *Target) Observe(ctx context.Context, known []artifact.ID) (artifact.Obs
 // stopped says what it means that a Deployment is not there.
 func (t *Target) stopped(err error) error {
 	if f, ok := errors.AsType[*artifact.Failure](err); ok && f.Class == artifact.Absent {
-		return &artifact.Failure{Class: artifact.Absent, Err: err, What: t.s.Dir + " is not deployed: " + f.Error() + "; next: homelab deployment start --dir " + t.s.Dir}
+		return &artifact.Failure{Class: artifact.Absent, Err: err, What: t.s.Dir + " is not deployed: " + f.Error() + "; try: homelab deployment start --dir " + t.s.Dir}
 	}
 	return err
 }
@@ -55,7 +55,7 @@ func (t *Target) services(ctx context.Context, w Stack, a stack.Applied, known [
 	if i < 0 || len(all[i].Runs) == 0 {
 		return artifact.Observation{}, all, &artifact.Failure{
 			Class: artifact.Absent,
-			What:  "nothing of service " + t.s.Container + " of " + t.s.Dir + " is there; next: homelab deployment start --dir " + t.s.Dir,
+			What:  "nothing of service " + t.s.Container + " of " + t.s.Dir + " is there; try: homelab deployment start --dir " + t.s.Dir,
 		}
 	}
 	o, err := t.identify(ctx, all[i].Runs, known)

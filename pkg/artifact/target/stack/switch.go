@@ -101,7 +101,7 @@ func (t *Target) present(ctx context.Context, w Stack, loc stack.Located, a stac
 		}
 	}
 	if out[t.s.Container] == "" {
-		return nil, hold(artifact.Preflight, "deployment %s/%s has no container %s yet; next: homelab deployment update --dir %s",
+		return nil, hold(artifact.Preflight, "deployment %s/%s has no container %s yet; try: homelab deployment update --dir %s",
 			loc.Deployment.Namespace, loc.Workload, t.s.Container, t.s.Dir)
 	}
 	maps.DeleteFunc(out, func(name, _ string) bool { return differ[name] }) // no override can say it
@@ -290,7 +290,7 @@ func (t *Target) recordable(ctx context.Context, w Stack, p plan, loc stack.Loca
 	if len(other) == 0 {
 		return nil
 	}
-	return hold(artifact.NoWayBack, "what runs is not in the history of %s, and its files say something else (%s): there would be no way back; next: homelab deployment update --dir %s",
+	return hold(artifact.NoWayBack, "what runs is not in the history of %s, and its files say something else (%s): there would be no way back; try: homelab deployment update --dir %s",
 		t.s.Dir, strings.Join(other, ", "), t.s.Dir)
 }
 
@@ -310,7 +310,10 @@ func (t *Target) recordFirst(ctx context.Context, w Stack, p plan, loc stack.Loc
 
 // ran is the reference by which what ran comes back.
 func (t *Target) ran(image string, s artifact.Switch) string {
-	if workload.Pinned(s.From.Ref) == s.From.ID {
+	switch s.From.ID {
+	case workload.Pinned(image):
+		return image
+	case workload.Pinned(s.From.Ref):
 		return s.From.Ref
 	}
 	return workload.Reference(image, s.From.ID)

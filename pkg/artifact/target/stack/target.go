@@ -198,7 +198,7 @@ func sentence(err error) string {
 		out += ": " + f.Why
 	}
 	if f.Next != "" {
-		out += "; next: " + f.Next
+		out += "; try: " + f.Next
 	}
 	return ui.Clean(out)
 }
