@@ -6,7 +6,7 @@
 // A label "sim.exit" lets a service's containers end with that code,
 // "sim.health" gives them that health. Files in the directory steer the rest:
 // "broken" is what every call fails with, "up-fails" what every up, "images" lists REF ID, "registry"
-// lists REF ID that can be pulled with a login; "calls" has the command lines,
+// lists REF ID that can be pulled with a login; "digests" lists ID REPOSITORY@DIGEST; "calls" has the command lines,
 // and what they saw of variables that they should not; "files" has what the
 // containers have, below the service's name, where exec runs the real thing;
 // "pushed" lists what was pushed, unless there is a "push-denied".
@@ -120,6 +120,9 @@ func show(v any) {
 func (s *sim) call(args []string) int {
 	switch strings.Join(args[:min(2, len(args))], " ") {
 	case "image inspect":
+		if slices.Contains(args, "{{json .RepoDigests}}") {
+			return s.digests(args[len(args)-1])
+		}
 		id, ok := s.images[args[len(args)-1]]
 		if !ok {
 			return fail("Error: No such image: %s", args[len(args)-1])
@@ -185,6 +188,28 @@ func (s *sim) add(list, ref string) int {
 	}
 	defer f.Close()
 	_, _ = fmt.Fprintln(f, ref, s.images[ref])
+	return 0
+}
+
+// digests are those of an image, which the reference that pinned it tells, or
+// the file "digests", which lists ID REPOSITORY@DIGEST.
+func (s *sim) digests(image string) int {
+	out := []string{}
+	for ref, id := range s.images {
+		base, digest, pinned := strings.Cut(ref, "@")
+		if id != image && ref != image || !pinned {
+			continue
+		}
+		if i := strings.LastIndex(base, ":"); i > strings.LastIndex(base, "/") {
+			base = base[:i]
+		}
+		out = append(out, base+"@"+digest)
+	}
+	if named := s.list("digests")[image]; named != "" {
+		out = append(out, named)
+	}
+	slices.Sort(out)
+	show(slices.Compact(out))
 	return 0
 }
 
