@@ -165,15 +165,15 @@ func (w *World) Applied(ctx context.Context, dir string) (Applied, error) {
 
 // Writer tells who holds the lock of a directory; "" nobody does.
 func (w *World) Writer(dir string) (string, error) {
-	real, err := filepath.EvalSymlinks(dir)
+	home, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return "", fault.Usagef("", "%s cannot be read", dir).Because(err.Error()).From(err)
 	}
-	busy, err := flock.Held(directory.LockPath(real))
+	busy, err := flock.Held(directory.LockPath(home))
 	if err != nil || !busy {
 		return "", err
 	}
-	return directory.HolderOf(real).String(), nil
+	return directory.HolderOf(home).String(), nil
 }
 
 // Preview asks every guard that Update asks and says what that would change.
@@ -310,7 +310,7 @@ func (r *run) overrides() (map[string]string, error) {
 	}
 	var out map[string]string
 	if raw, ok := s.Rest[overridesKey]; ok && json.Unmarshal(raw, &out) != nil {
-		return nil, nil // as if there were none
+		return nil, nil //nolint:nilerr // as if there were none
 	}
 	return out, nil
 }

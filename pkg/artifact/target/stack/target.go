@@ -26,7 +26,7 @@ const verb = "watch"
 
 // Stack is all that is needed of the deployments of this machine.
 // *stack.World is one.
-type Stack interface {
+type Stack interface { //nolint:interfacebloat // all of it is one thing, the deployments of a machine
 	Locate(dir, container string, images map[string]string) (stack.Located, error)
 	Applied(ctx context.Context, dir string) (stack.Applied, error)
 	Writer(dir string) (string, error)
