@@ -11,7 +11,7 @@ import (
 func (k *core) take(in Input) {
 	s := &k.s
 	if s.began.IsZero() {
-		s.began, s.nextLook, s.nextObserve = k.now, k.now, k.now
+		s.began, s.nextLook, s.nextObserve = k.now, k.now.Add(k.c.FirstLook), k.now
 		s.tokens, s.tokensAt = hintBurst, k.now
 		if k.m().Attempt != nil {
 			s.step, s.window = stepRecover, k.now

@@ -38,6 +38,8 @@ type State struct {
 	asked    Expectation // named in the look under way, or in the last one
 	nextLook time.Time
 	lookedOp int64     // number of the last look that ended
+	lookedAt time.Time // when its answer was given
+	hinted   time.Time // the last hint
 	fails    int       // in a row
 	failing  time.Time // since when
 	failedAt time.Time // the last one
