@@ -294,7 +294,7 @@ func (o *watchOptions) finish(res run.Result, story *watchStory, advise func(art
 	if next := elsewhere(res.Outcome, res.Report.Watch, carry); res.Handed && next != "" {
 		r.Next = &next
 	}
-	story.evidence(res.Outcome)
+	story.evidence(res.Outcome, "")
 	story.close()
 	return verb.Finish(o.IO, r, res.Outcome.Kind, nil)
 }

@@ -208,7 +208,7 @@ func (f *fleet) finish(ctx context.Context, ended []run.Member, story *watchStor
 			kinds[i] = e.Kind
 		} else {
 			kinds[i] = m.Result.Outcome.Kind
-			story.evidence(m.Result.Outcome)
+			story.evidence(m.Result.Outcome, m.Name+"  ")
 		}
 		line.Elapsed = m.Result.Elapsed.Seconds()
 		r.lines = append(r.lines, line)

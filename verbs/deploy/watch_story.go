@@ -88,11 +88,12 @@ func (t *watchStory) look(e run.Event) {
 	t.tell(e)
 }
 
-// evidence tells what is left of a failure, below the story.
-func (t *watchStory) evidence(o artifact.Outcome) {
+// evidence tells what is left of a failure, below the story. of stands before
+// each line.
+func (t *watchStory) evidence(o artifact.Outcome, of string) {
 	for _, e := range o.Evidence {
 		for _, line := range ui.CleanLines(e) {
-			t.story.Continue(ui.Line{ui.T(ui.Dim, line)})
+			t.story.Continue(ui.Line{ui.T(ui.Plain, of), ui.T(ui.Dim, line)})
 		}
 	}
 }
