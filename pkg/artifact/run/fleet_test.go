@@ -260,8 +260,8 @@ func TestFleetFalls(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		spoil func(*world)
-		want   fault.Kind
-		told   string
+		want  fault.Kind
+		told  string
 	}{
 		"a bug": {func(w *world) {
 			w.source.fetch = func(context.Context, artifact.Candidate, io.Writer) error { panic("oops") }

@@ -53,6 +53,8 @@ type Request struct {
 	MaxBody int64 // bytes; 0: 8 MiB
 	// Stream hands a 2xx body on unread; close it.
 	Stream bool
+	// Unread says that of a stream only status and headers are wanted.
+	Unread bool
 	// Redirect, if set, sees the Location of a redirect, which then is the
 	// answer and is not followed. Its error refuses the answer.
 	Redirect func(to *url.URL) error
@@ -76,7 +78,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
 	if c.host == nil {
 		return c.get(ctx, r)
 	}
-	if r.Stream && conditional(r) && c.shared != "" {
+	if r.Stream && (r.Unread || conditional(r)) && c.shared != "" {
 		if resp, err := c.glance(ctx, r); resp != nil || err != nil {
 			return resp, err
 		}

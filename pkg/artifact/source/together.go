@@ -55,6 +55,7 @@ type heard struct {
 	status int
 	header http.Header
 	body   []byte
+	size   int64 // announced
 }
 
 // Large says that it is not kept.
@@ -84,7 +85,7 @@ func (c *Client) hear(ctx context.Context, r Request) (int, http.Header, error) 
 		if err != nil {
 			return heard{}, Failf(artifact.Transient, err, "%s: %v", r.Name, err)
 		}
-		return heard{resp.StatusCode, resp.Header, body}, nil
+		return heard{resp.StatusCode, resp.Header, body, resp.ContentLength}, nil
 	})
 	if err != nil {
 		return 0, nil, err
@@ -131,13 +132,13 @@ func (c *Client) glance(ctx context.Context, r Request) (*http.Response, error) 
 			return heard{}, err
 		}
 		_ = resp.Body.Close()
-		return heard{status: resp.StatusCode, header: resp.Header}, nil
+		return heard{status: resp.StatusCode, header: resp.Header, size: resp.ContentLength}, nil
 	})
-	if err != nil || a.status != http.StatusNotModified {
+	if err != nil || a.status != http.StatusNotModified && !r.Unread {
 		return nil, err
 	}
 	return &http.Response{
-		Status: "304 Not Modified", StatusCode: a.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: fmt.Sprint(a.status, " ", http.StatusText(a.status)), StatusCode: a.status, ContentLength: a.size, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: a.header, Body: http.NoBody,
 	}, nil
 }
