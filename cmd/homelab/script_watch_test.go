@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"homelab/internal/buildersim"
+	"homelab/internal/tlstest"
 )
 
 // builds is a simulated builder-web with the job www, and files a plain file
@@ -52,10 +52,7 @@ func cmdBuilds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("FILES", "https://dl.example.lan")
 		ts.Setenv("BUILDS2", authority().Serve(w.t, w.builds.second, "127.0.0.1").URL("127.0.0.1"))
 		ts.Setenv("KEY", newMinisign(1).key())
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Setenv("LISTEN", free.Addr().String()) // for a daemon to listen at
-		ts.Check(free.Close())
+		ts.Setenv("LISTEN", tlstest.Reserve(w.t).String()) // for a daemon to listen at
 		ts.Setenv("FILES_DIAL", f.Addr.String())
 	case args[0] == "sum" && len(args) == 3:
 		ts.Setenv(args[1], buildersim.Sum([]byte(args[2])))

@@ -45,7 +45,7 @@ func (l layer) String() string {
 // packages is the layer of every package below pkg.
 func packages() map[string]layer {
 	return map[string]layer{
-		"config": leaf, "fault": leaf, "flock": leaf, "poll": leaf, "transport": leaf, "ui": leaf,
+		"config": leaf, "fault": leaf, "flock": leaf, "nearest": leaf, "poll": leaf, "transport": leaf, "ui": leaf,
 		"woodpecker": client, "vault": client, "kube": client, "git": client, "forge": client, "registry": client,
 		"pipeline": workflow, "rollout": workflow, "landing": workflow, "stack": workflow, "artifact": workflow,
 	}
@@ -55,7 +55,7 @@ func packages() map[string]layer {
 // is joined by cmd, through a function or an interface of the importer's own.
 func sideways() map[string][]string {
 	return map[string][]string{
-		"config":    {"fault", "transport"},
+		"config":    {"fault", "nearest", "transport"},
 		"flock":     {"poll"},
 		"transport": {"fault", "poll"},
 		"ui":        {"fault", "poll"},

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -50,14 +49,7 @@ func openGuard(ctx context.Context, b *bench) (*guard, error) {
 	server := ca.Serve(b.t, g.web, "builds.example.lan")
 	home := b.t.TempDir()
 	g.link = filepath.Join(home, "www.hvt")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	g.listen = free.Addr().String()
-	if err := free.Close(); err != nil {
-		return nil, err
-	}
+	g.listen = tlstest.Reserve(b.t).String()
 	g.offer(1000)
 	g.cmd = exec.CommandContext(ctx, b.program("homelab"), "deploy", "watch", "--name", "www",
 		"--from", "builder-web+https://builds.example.lan/job/www", "--from-dial", server.Addr.String(), "--from-ca-file", ca.File(b.t),

@@ -74,9 +74,10 @@ func (s *Sim) terminate(l *load, p Object) {
 	if s.Object("pods", l.Namespace, name) == nil || meta(p)["deletionTimestamp"] != nil {
 		return
 	}
-	s.Update("pods", l.Namespace, name, func(o Object) {
+	s.edit("pods", p, func(o Object) bool {
 		meta(o)["deletionTimestamp"] = s.o.Now().Add(30 * time.Second).UTC().Format(time.RFC3339)
 		meta(o)["deletionGracePeriodSeconds"] = 30
+		return true
 	})
 	d := l.plan.Terminate
 	if d == Never {
@@ -241,10 +242,8 @@ func (k *kubelet) schedule(p Object) {
 		k.s.Event(p, "Warning", "FailedScheduling", k.life.Unschedulable)
 		return
 	}
-	if child(p, "spec")["nodeName"] == nil {
-		nodes := k.s.Objects("nodes", "")
-		child(p, "spec")["nodeName"] = meta(nodes[k.l.serial%len(nodes)])["name"]
-		p = k.s.Put("pods", p)
+	if p = k.s.assign(k.l, p); p == nil {
+		return
 	}
 	k.write(p, "Pending", waiting("ContainerCreating", ""), false)
 	switch {
@@ -348,14 +347,26 @@ func (s *Sim) instantly(l *load, p Object) {
 	}
 	long := s.o.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 	k := &kubelet{s: s, l: l, name: str(meta(p)["name"]), uid: str(meta(p)["uid"])}
-	if child(p, "spec")["nodeName"] == nil {
-		nodes := s.Objects("nodes", "")
-		child(p, "spec")["nodeName"] = meta(nodes[l.serial%len(nodes)])["name"]
+	if p = s.assign(l, p); p == nil {
+		return
 	}
 	k.write(p, "Running", Object{"running": Object{"startedAt": long}}, true)
-	s.Update("pods", l.Namespace, k.name, func(o Object) {
+	s.edit("pods", p, func(o Object) bool {
 		for _, c := range child(o, "status")["conditions"].([]any) {
 			c.(Object)["lastTransitionTime"] = long
 		}
+		return true
+	})
+}
+
+// assign gives a pod its node, and returns nil if the pod is gone.
+func (s *Sim) assign(l *load, p Object) Object {
+	nodes := s.Objects("nodes", "")
+	return s.edit("pods", p, func(o Object) bool {
+		if child(o, "spec")["nodeName"] != nil {
+			return false
+		}
+		child(o, "spec")["nodeName"] = meta(nodes[l.serial%len(nodes)])["name"]
+		return true
 	})
 }

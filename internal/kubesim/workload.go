@@ -195,16 +195,17 @@ func (s *Sim) soon(l *load, d time.Duration) {
 func (s *Sim) later(l *load, d time.Duration) { s.brain.after(d, func() { s.soon(l, 0) }) }
 
 func (s *Sim) reconcile(l *load) (again bool) {
-	if o := s.Object(l.resource, l.Namespace, l.Name); o == nil || meta(o)["deletionTimestamp"] != nil {
+	o := s.Object(l.resource, l.Namespace, l.Name)
+	if o == nil || meta(o)["deletionTimestamp"] != nil {
 		return false
 	}
 	switch l.Kind {
 	case "Deployment":
-		return s.deployment(l)
+		return s.deployment(l, o)
 	case "StatefulSet":
-		return s.statefulSet(l)
+		return s.statefulSet(l, o)
 	default:
-		return s.daemonSet(l)
+		return s.daemonSet(l, o)
 	}
 }
 
@@ -286,15 +287,34 @@ func hash(template Object) string {
 	return fmt.Sprintf("%08x", h.Sum32())
 }
 
-// set writes an object's status, and only if something is different.
+// set writes the status of an object that was read before, and only if
+// something is different. Nothing else of it is ours: a test, which asks nobody,
+// may have changed or deleted it meanwhile.
 func (s *Sim) set(resource string, o, status Object) (changed bool) {
 	status = clone(status)
-	if reflect.DeepEqual(o["status"], status) {
-		return false
+	s.edit(resource, o, func(now Object) bool {
+		changed = !reflect.DeepEqual(now["status"], status)
+		now["status"] = status
+		return changed
+	})
+	return changed
+}
+
+// edit changes an object that was read before, in place, if f says so. It
+// returns nil where that object is no longer there.
+func (s *Sim) edit(resource string, o Object, f func(now Object) bool) Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := meta(o)
+	r := s.live[resource][str(m["namespace"])+"/"+str(m["name"])]
+	if r == nil || meta(r.object)["uid"] != m["uid"] {
+		return nil
 	}
-	o["status"] = status
-	s.Put(resource, o)
-	return true
+	now := clone(r.object)
+	if !f(now) {
+		return now
+	}
+	return s.put(resource, now)
 }
 
 // owned are the objects of a resource that o controls.
@@ -360,8 +380,7 @@ func (s *Sim) say(o Object, kind, status, reason, message string, progress bool)
 }
 
 // deployment is one step of the deployment and replica set controllers.
-func (s *Sim) deployment(l *load) (again bool) {
-	d := s.Object(l.resource, l.Namespace, l.Name)
+func (s *Sim) deployment(l *load, d Object) (again bool) {
 	spec, status := child(d, "spec"), clone(child(d, "status"))
 	name, want := l.Name, num(spec["replicas"])
 	template := clone(child(spec, "template"))
@@ -447,7 +466,7 @@ func (s *Sim) deployment(l *load) (again bool) {
 	// What there ought to be.
 	scale := func(rs Object, n int) {
 		if num(child(rs, "spec")["replicas"]) != n {
-			s.Update("replicasets", l.Namespace, str(meta(rs)["name"]), func(o Object) { child(o, "spec")["replicas"] = n })
+			s.edit("replicasets", rs, func(o Object) bool { child(o, "spec")["replicas"] = n; return true })
 			again = true
 		}
 	}
@@ -525,8 +544,7 @@ func (s *Sim) deployment(l *load) (again bool) {
 			now[k] = n
 		}
 	}
-	// The object may have been written by a test meanwhile: only its status is ours.
-	return s.set(l.resource, s.Object(l.resource, l.Namespace, name), now) || again
+	return s.set(l.resource, d, now) || again
 }
 
 // replicaSet makes or removes a set's pods and counts them.
@@ -569,7 +587,7 @@ func (s *Sim) replicaSet(l *load, rs Object, current bool) (again bool) {
 			status[k] = n
 		}
 	}
-	return s.set("replicasets", s.Object("replicasets", l.Namespace, str(meta(rs)["name"])), status) || again
+	return s.set("replicasets", rs, status) || again
 }
 
 // revision makes sure that the template's ControllerRevision exists.
@@ -593,8 +611,7 @@ func (s *Sim) revision(o Object) (name, h string) {
 }
 
 // statefulSet is one step of its controller: ordered, from the top down.
-func (s *Sim) statefulSet(l *load) (again bool) {
-	o := s.Object(l.resource, l.Namespace, l.Name)
+func (s *Sim) statefulSet(l *load, o Object) (again bool) {
 	spec, status := child(o, "spec"), child(o, "status")
 	want := num(spec["replicas"])
 	update, _ := s.revision(o)
@@ -670,12 +687,11 @@ func (s *Sim) statefulSet(l *load) (again bool) {
 	for k, n := range counts {
 		now[k] = n
 	}
-	return s.set(l.resource, s.Object(l.resource, l.Namespace, l.Name), now) || again
+	return s.set(l.resource, o, now) || again
 }
 
 // daemonSet is one step of its controller: one node after the other.
-func (s *Sim) daemonSet(l *load) (again bool) {
-	o := s.Object(l.resource, l.Namespace, l.Name)
+func (s *Sim) daemonSet(l *load, o Object) (again bool) {
 	_, h := s.revision(o)
 	template := child(child(o, "spec"), "template")
 	byNode := map[string]Object{}
@@ -720,7 +736,7 @@ func (s *Sim) daemonSet(l *load) (again bool) {
 	for k, n := range counts {
 		now[k] = n
 	}
-	return s.set(l.resource, s.Object(l.resource, l.Namespace, l.Name), now) || again
+	return s.set(l.resource, o, now) || again
 }
 
 func one(b bool) int {

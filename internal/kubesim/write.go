@@ -339,15 +339,11 @@ func (s *Sim) settle(resource string, o Object) {
 		s.bind()
 	case "jobs":
 		if child(o, "status")["conditions"] == nil {
-			uid := m["uid"]
+			job := clone(o)
 			s.brain.after(500*time.Millisecond, func() {
-				if now := s.Object("jobs", ns, name); now != nil && meta(now)["uid"] == uid {
-					s.Update("jobs", ns, name, func(o Object) {
-						o["status"] = Object{"succeeded": 1, "completionTime": s.stamp(), "conditions": []any{Object{
-							"type": "Complete", "status": "True", "lastTransitionTime": s.stamp(),
-						}}}
-					})
-				}
+				s.set("jobs", job, Object{"succeeded": 1, "completionTime": s.stamp(), "conditions": []any{Object{
+					"type": "Complete", "status": "True", "lastTransitionTime": s.stamp(),
+				}}})
 			})
 		}
 	case "deployments":

@@ -140,7 +140,7 @@ type Options struct {
 	HTTP1 bool                            // no HTTP/2, as hijacking handlers need it
 	Wrap  func(net.Listener) net.Listener // around the plain listener
 	Cert  func() (tls.Certificate, error) // chosen at each handshake instead of the given one
-	Addr  string                          // "" means 127.0.0.1:0
+	Addr  string                          // "" means any of 127.0.0.1
 }
 
 // Serve starts a server that presents a certificate for the names. It ends
@@ -150,12 +150,13 @@ func (ca *CA) Serve(t TB, h http.Handler, names ...string) *Server {
 	return Start(t, h, ca.Cert(t, names...), Options{})
 }
 
-// Start starts a server with the certificate. It ends with the test.
+// Start starts a server with the certificate. It ends with the test, and so
+// long nobody else answers at its address, not even after Close.
 func Start(t TB, h http.Handler, cert tls.Certificate, o Options) *Server {
 	t.Helper()
 	addr := o.Addr
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = Reserve(t).String()
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

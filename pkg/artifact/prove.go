@@ -174,10 +174,11 @@ func (k *core) round(in Input) bool {
 	return ok
 }
 
-// probed takes one round of probes of the new version.
-func (k *core) probed(in Input, f *Failure) {
-	s, m := &k.s, k.m()
-	a := m.Attempt
+// answered takes what the target says of itself in a round of probes, and
+// reports whether the round can be judged. It cannot if the target told
+// nothing, or if what it told decides by itself: gone and dead end that.
+func (k *core) answered(in Input, f *Failure, gone, dead func(reason string)) bool {
+	s := &k.s
 	if f == nil {
 		switch in.Ready.State {
 		case NotAsked:
@@ -185,30 +186,57 @@ func (k *core) probed(in Input, f *Failure) {
 		case Forbidden:
 			f = &Failure{Class: Denied, What: in.Ready.Reason}
 		case Gone:
-			f = &Failure{Class: Absent, What: in.Ready.Reason}
+			gone(in.Ready.Reason)
+			return false
 		case Superseded:
 			k.displaced(Observation{Sight: Unknown, Owner: or(in.Ready.Owner, "somebody else")})
-			return
+			return false
 		case Suspended:
 			k.blankOne()
 			k.park(fault.Held, &Failure{Class: Hold, What: or(in.Ready.Reason, "the workload is paused")})
-			return
+			return false
 		case NotReady:
 			k.round(in)
-			k.fail(or(in.Ready.Reason, "the target says that it will not come up"))
-			return
+			dead(in.Ready.Reason)
+			return false
 		case IsReady, NotYet:
 		}
 	}
 	if f != nil {
 		k.blank(f)
-		return
+		return false
 	}
-	if !s.blankFrom.IsZero() && s.step == stepProbe && k.due(s.window.Add(k.c.ReadyTimeout)) {
+	if !s.blankFrom.IsZero() && s.step != stepSoak && k.due(s.window.Add(k.c.ReadyTimeout)) {
 		// It could not be asked until now: it gets its time.
 		s.window, s.rounds = k.now, 0
 	}
 	s.blankFrom = time.Time{}
+	return true
+}
+
+// proven notes whether a round passed, and reports whether it was the last that
+// was needed.
+func (k *core) proven(ok bool) bool {
+	s := &k.s
+	s.stepAt = k.now.Add(probeDelay(s.rounds))
+	if !ok {
+		s.passes = 0
+		k.outOfTime()
+		return false
+	}
+	s.passes++
+	return s.passes >= passesNeeded
+}
+
+// probed takes one round of probes of the new version.
+func (k *core) probed(in Input, f *Failure) {
+	s, m := &k.s, k.m()
+	a := m.Attempt
+	gone := func(reason string) { k.blank(&Failure{Class: Absent, What: reason}) }
+	dead := func(reason string) { k.fail(or(reason, "the target says that it will not come up")) }
+	if !k.answered(in, f, gone, dead) {
+		return
+	}
 	ok := k.round(in)
 	k.tellRound(a.Candidate.ID, ok)
 	if s.step == stepSoak {
@@ -223,13 +251,7 @@ func (k *core) probed(in Input, f *Failure) {
 		}
 		return
 	}
-	s.stepAt = k.now.Add(probeDelay(s.rounds))
-	if !ok {
-		s.passes = 0
-		k.outOfTime()
-		return
-	}
-	if s.passes++; s.passes < passesNeeded {
+	if !k.proven(ok) {
 		return
 	}
 	k.write(Line{Op: OpDone, State: Soaking, ID: a.Candidate.ID, Attempt: a.N})
@@ -381,47 +403,15 @@ func (k *core) afterBack(o Observation, f *Failure) {
 
 // probedBack takes one round of probes of the version gone back to.
 func (k *core) probedBack(in Input, f *Failure) {
-	s, a := &k.s, *k.m().Attempt
-	if f == nil {
-		switch in.Ready.State {
-		case NotAsked:
-			f = &Failure{Class: Transient, What: in.Ready.Reason}
-		case Forbidden:
-			f = &Failure{Class: Denied, What: in.Ready.Reason}
-		case Gone:
-			k.halt("the workload is gone: " + in.Ready.Reason)
-			return
-		case Superseded:
-			k.displaced(Observation{Sight: Unknown, Owner: or(in.Ready.Owner, "somebody else")})
-			return
-		case Suspended:
-			k.blankOne()
-			k.park(fault.Held, &Failure{Class: Hold, What: or(in.Ready.Reason, "the workload is paused")})
-			return
-		case NotReady:
-			k.round(in)
-			k.halt("the version gone back to does not come up: " + in.Ready.Reason)
-			return
-		case IsReady, NotYet:
-		}
-	}
-	if f != nil {
-		k.blank(f)
+	a := *k.m().Attempt
+	gone := func(reason string) { k.halt("the workload is gone: " + reason) }
+	dead := func(reason string) { k.halt("the version gone back to does not come up: " + reason) }
+	if !k.answered(in, f, gone, dead) {
 		return
 	}
-	if !s.blankFrom.IsZero() && k.due(s.window.Add(k.c.ReadyTimeout)) {
-		s.window, s.rounds = k.now, 0
-	}
-	s.blankFrom = time.Time{}
 	ok := k.round(in)
 	k.tellRound(a.Previous.ID, ok)
-	s.stepAt = k.now.Add(probeDelay(s.rounds))
-	if !ok {
-		s.passes = 0
-		k.outOfTime()
-		return
-	}
-	if s.passes++; s.passes < passesNeeded {
+	if !k.proven(ok) {
 		return
 	}
 	k.out = append(k.out, Effect{Do: After})

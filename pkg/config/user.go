@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"homelab/pkg/nearest"
 	"homelab/pkg/transport"
 )
 
@@ -160,7 +161,7 @@ func (u *UserFile) addForge(r *reader, e field, home string) {
 // and at the wrong place.
 func strayUserKey(section, key string) string {
 	n := normal(key)
-	if strings.Contains(n, "token") && n != "tokenvault" && nearest(key, []string{"token-vault"}) == "" ||
+	if strings.Contains(n, "token") && n != "tokenvault" && nearest.Of(key, []string{"token-vault"}, nearest.Slips(key)) == "" ||
 		strings.Contains(n, "secret") || strings.Contains(n, "password") {
 		return quoted(key) + ": secrets are not kept in this file; set " + EnvToken + " or use woodpecker.token-vault"
 	}

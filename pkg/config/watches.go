@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"homelab/pkg/fault"
+	"homelab/pkg/nearest"
 )
 
 // The variables of a watch that runs as a service, or for a restricted ssh key.
@@ -97,7 +98,7 @@ func (w *Watches) Nearest(name string) string {
 	for i, x := range w.Watch {
 		known[i] = x.Name
 	}
-	return nearest(name, known)
+	return nearest.Of(name, known, nearest.Slips(name))
 }
 
 // WatchesPath returns where the watches file is: named, else the user's, else

@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"homelab/pkg/fault"
+	"homelab/pkg/nearest"
 )
 
 const (
@@ -299,7 +300,7 @@ func (r *reader) unknown(section, name string, line int, known []string) {
 	if section != "" {
 		where = " in " + section
 	}
-	if k := nearest(name, known); k != "" {
+	if k := nearest.Of(name, known, nearest.Slips(name)); k != "" {
 		r.problem(line, "unknown key %s%s; nearest known key: %q", quoted(name), where, k)
 		return
 	}

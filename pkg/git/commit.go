@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"homelab/pkg/nearest"
 )
 
 // Resolve returns the commit that rev means: anything git's rev^{commit}
@@ -209,28 +211,28 @@ func (r *Repo) near(ctx context.Context, rev string) ([]string, error) {
 			}
 		}
 	}
-	return nearest(name, names), nil
+	return resembling(name, names), nil
 }
 
-// nearest returns the three names closest to name: equal but for case, or for the
+// resembling returns the three names closest to name: equal but for case, or for the
 // path before it (anna/fan for fan), or within a third of its letters.
-func nearest(name string, names []string) []string {
+func resembling(name string, names []string) []string {
 	type scored struct {
 		name string
 		d    int
 	}
 	var near []scored
-	limit := max(1, len(name)/3)
+	limit := nearest.Slips(name)
 	low := strings.ToLower(name)
 	for _, candidate := range names {
 		c := strings.ToLower(candidate)
-		d := distance(low, c, limit)
+		d := nearest.Distance(low, c, limit)
 		for rest := c; d > 0; {
 			var more bool
 			if _, rest, more = strings.Cut(rest, "/"); !more {
 				break
 			}
-			d = min(d, distance(low, rest, limit)+1)
+			d = min(d, nearest.Distance(low, rest, limit)+1)
 		}
 		same := func(s scored) bool { return s.name == candidate }
 		if d <= limit && candidate != name && !slices.ContainsFunc(near, same) {
@@ -243,34 +245,6 @@ func nearest(name string, names []string) []string {
 		out = append(out, s.name)
 	}
 	return out
-}
-
-// distance is the number of letters to insert, drop, replace or swap with
-// their neighbour to make a from b; more than limit is limit+1.
-func distance(a, b string, limit int) int {
-	x, y := []rune(a), []rune(b)
-	if len(x)-len(y) > limit || len(y)-len(x) > limit {
-		return limit + 1
-	}
-	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range x {
-		row[0] = i + 1
-		for j := range y {
-			cost := 1
-			if x[i] == y[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
-			if i > 0 && j > 0 && x[i] == y[j-1] && x[i-1] == y[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return min(last[len(y)], limit+1)
 }
 
 // IsAncestor says whether descendant contains ancestor; a commit contains

@@ -21,17 +21,17 @@ func TestParseVersion(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
+func TestResembling(t *testing.T) {
 	names := []string{"main", "master", "anna/fan", "anna/fan-curve", "Main-2", "origin/main"}
 	for in, want := range map[string]string{"mian": "main", "MAIN": "main", "fan": "anna/fan", "mastr": "master"} {
-		if got := nearest(in, names); len(got) == 0 || got[0] != want {
+		if got := resembling(in, names); len(got) == 0 || got[0] != want {
 			t.Errorf("%s: %q, want %s first", in, got, want)
 		}
 	}
-	if got := nearest("deploy", names); len(got) != 0 {
+	if got := resembling("deploy", names); len(got) != 0 {
 		t.Errorf("deploy: %q", got)
 	}
-	if got := nearest("main", []string{"origin/main", "main1", "main2", "main3"}); len(got) != 3 {
+	if got := resembling("main", []string{"origin/main", "main1", "main2", "main3"}); len(got) != 3 {
 		t.Errorf("%q, want three", got)
 	}
 }

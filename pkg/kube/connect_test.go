@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"homelab/internal/kubesim"
+	"homelab/internal/tlstest"
 	"homelab/pkg/fault"
 	"homelab/pkg/kube"
 )
@@ -353,17 +353,12 @@ func TestAnswers(t *testing.T) {
 // deadConfig points where nobody listens.
 func deadConfig(t *testing.T, srv *kubesim.Server) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	name := srv.Kubeconfig(t, "lab", kubesim.Admin, "")
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = bytes.Replace(b, []byte(srv.URL), []byte("https://"+l.Addr().String()), 1)
+	b = bytes.Replace(b, []byte(srv.URL), []byte("https://"+tlstest.Reserve(t).String()), 1)
 	if err := os.WriteFile(name, b, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -406,36 +406,30 @@ func CancelRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodp
 // still is the moving of a row that waits for a person: it does not move.
 func still(woodpecker.Status) bool { return false }
 
-// ApproveRow lets a blocked row run and returns it as it is then.
-func ApproveRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
-	became := func(s woodpecker.Status) effect {
+// answered is what a status says of the answer to a blocked row: a declined
+// one has declined, and one of any other status was let run.
+func answered(declined, ran effect) func(woodpecker.Status) effect {
+	return func(s woodpecker.Status) effect {
 		switch s {
 		case woodpecker.Blocked, woodpecker.Created:
 			return notYet
 		case woodpecker.Declined:
-			return another
+			return declined
 		case woodpecker.Pending, woodpecker.Running, woodpecker.Success, woodpecker.Failure, woodpecker.Error,
 			woodpecker.Killed, woodpecker.Canceled, woodpecker.Skipped:
 		}
-		return done
+		return ran
 	}
-	return change(ctx, c, repo, fmt.Sprintf("approve pipeline %d", row.Number), row, became, still,
+}
+
+// ApproveRow lets a blocked row run and returns it as it is then.
+func ApproveRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
+	return change(ctx, c, repo, fmt.Sprintf("approve pipeline %d", row.Number), row, answered(another, done), still,
 		func(ctx context.Context) (*woodpecker.Pipeline, error) { return c.Approve(ctx, repo, row.Number) })
 }
 
 // DeclineRow ends a blocked row and returns it as it is then.
 func DeclineRow(ctx context.Context, c Control, repo woodpecker.RepoID, row woodpecker.Pipeline) (woodpecker.Pipeline, error) {
-	became := func(s woodpecker.Status) effect {
-		switch s {
-		case woodpecker.Blocked, woodpecker.Created:
-			return notYet
-		case woodpecker.Declined:
-			return done
-		case woodpecker.Pending, woodpecker.Running, woodpecker.Success, woodpecker.Failure, woodpecker.Error,
-			woodpecker.Killed, woodpecker.Canceled, woodpecker.Skipped:
-		}
-		return another
-	}
-	return change(ctx, c, repo, fmt.Sprintf("decline pipeline %d", row.Number), row, became, still,
+	return change(ctx, c, repo, fmt.Sprintf("decline pipeline %d", row.Number), row, answered(done, another), still,
 		func(ctx context.Context) (*woodpecker.Pipeline, error) { return c.Decline(ctx, repo, row.Number) })
 }

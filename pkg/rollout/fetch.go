@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"homelab/pkg/kube"
+	"homelab/pkg/nearest"
 	"homelab/pkg/poll"
 )
 
@@ -112,8 +113,8 @@ func (h *hub) suggest(ctx context.Context, cfg Config) []string {
 			continue
 		}
 		for _, o := range items {
-			d := distance(o.Name, cfg.Name)
-			if o.Name == cfg.Name || d <= 2 || strings.Contains(o.Name, cfg.Name) || strings.Contains(cfg.Name, o.Name) {
+			d := nearest.Distance(o.Name, cfg.Name, max(len(o.Name), len(cfg.Name)))
+			if d <= 2 || strings.Contains(o.Name, cfg.Name) || strings.Contains(cfg.Name, o.Name) {
 				out = append(out, near{spell(cfg.Namespace, kind, o.Name), d})
 			}
 		}
@@ -148,26 +149,6 @@ func spell(ns string, k Kind, name string) string {
 		return ns + "/" + name
 	}
 	return ns + "/" + string(k) + "/" + name
-}
-
-// distance is the edit distance of two names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
 
 func (h *hub) askEvents(ctx context.Context, cfg Config, w Want) func(*tracked) {

@@ -225,14 +225,15 @@ func TestAKilledSwapIsBroughtBack(t *testing.T) {
 						}
 						return true, after
 					}
-					if _, _ = m.restart(); !m.dead {
+					if _, _ = m.restart(); !m.dead.Load() {
 						m.Fatal("it was not killed")
 					}
 					if err := errors.Join(os.RemoveAll(m.dir()), os.Rename(copied, m.dir())); err != nil {
 						m.Fatal(err)
 					}
 					m.private()
-					m.death, m.dead = nil, false
+					m.death = nil
+					m.dead.Store(false)
 					time.Sleep(5 * time.Second)
 					if m.backends() == onPage {
 						swapped++
@@ -349,7 +350,8 @@ func TestASwapThatCannotEnd(t *testing.T) {
 		if !unsafeKind(err) || !strings.Contains(err.Error(), "maintenance page") || !strings.Contains(m.journal(), `"swap"`) {
 			m.Errorf("%v; %s", err, m.journal())
 		}
-		m.death, m.dead = nil, false
+		m.death = nil
+		m.dead.Store(false)
 		if out, err := m.update(); err != nil || out.Verdict != "up" {
 			m.Errorf("%+v, %v", out, err)
 		}

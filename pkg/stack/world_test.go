@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,9 +36,12 @@ type machine struct {
 	// death is asked before each write to the cluster; true: the process is dead
 	// from now on. With after it dies once the write has come through.
 	death func(*http.Request) (dead, after bool)
-	dead  bool
+	dead  atomic.Bool
 	seen  func(*http.Request) // told of every write that came through
 	end   context.CancelCauseFunc
+	// Besides a verb its lease is renewed: who holds this asks death or tells
+	// seen, which may look at the cluster themselves.
+	turn chan struct{}
 
 	resolver Resolver
 }
@@ -46,7 +50,7 @@ type machine struct {
 // the directory "shop" of spec.yml in it, with id shop-1.
 func newMachine(t *testing.T, root string, files map[string]string) *machine {
 	t.Helper()
-	m := &machine{T: t, root: root, sim: kubesim.New(kubesim.Options{}), tale: &tale{}}
+	m := &machine{T: t, root: root, sim: kubesim.New(kubesim.Options{}), tale: &tale{}, turn: make(chan struct{}, 1)}
 	m.write(files)
 	m.write(map[string]string{"kube.yml": "apiVersion: v1\nkind: Config\n"})
 	if _, err := directory.Create(t.Context(), directory.Options{
@@ -103,10 +107,16 @@ func (m *machine) world() *World {
 func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
 	writes := r.Method != http.MethodGet && r.URL.Query().Get("dryRun") == ""
 	after := false
-	if writes && !m.dead && m.death != nil {
-		m.dead, after = m.death(r)
+	if writes && m.death != nil {
+		m.turn <- struct{}{}
+		if !m.dead.Load() {
+			var dead bool
+			dead, after = m.death(r)
+			m.dead.Store(dead)
+		}
+		<-m.turn
 	}
-	if m.dead && !after {
+	if m.dead.Load() && !after {
 		m.kill()
 		return &http.Response{
 			StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
@@ -118,13 +128,14 @@ func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
 		m.kill()
 	}
 	if writes && err == nil && m.seen != nil {
+		m.turn <- struct{}{}
 		m.seen(r)
+		<-m.turn
 	}
 	return resp, err
 }
 
 func (m *machine) kill() {
-	m.dead = true
 	if m.end != nil {
 		m.end(errKilled)
 	}

@@ -556,16 +556,15 @@ func TestLogLines(t *testing.T) {
 	if _, _, err := fetch(t, st, http.MethodGet, s.URL+"/x?access_token=abc&page=1&echo="+url.QueryEscape(canary)); err != nil {
 		t.Fatal(err)
 	}
-	gone := serve(t, "127.0.0.1:0", nil, hello)
-	gone.Close()
-	_, _, _ = fetch(t, st, http.MethodGet, gone.URL+"/y")
+	gone := "http://" + tlstest.Reserve(t).String()
+	_, _, _ = fetch(t, st, http.MethodGet, gone+"/y")
 	if len(log) != 2 {
 		t.Fatalf("logged %q", log)
 	}
 	if !strings.HasPrefix(log[0], "GET "+s.URL+"/x?access_token=[redacted]&page=1&echo=[redacted]: HTTP/1.1 200 OK, ") {
 		t.Errorf("logged %q", log[0])
 	}
-	if !strings.HasPrefix(log[1], "GET "+gone.URL+"/y: dial tcp ") || !strings.Contains(log[1], "refused") {
+	if !strings.HasPrefix(log[1], "GET "+gone+"/y: dial tcp ") || !strings.Contains(log[1], "refused") {
 		t.Errorf("logged %q", log[1])
 	}
 	if got := redact.String(canary); got != "[redacted]" {

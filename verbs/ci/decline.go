@@ -1,7 +1,6 @@
 package ci
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,7 +12,7 @@ import (
 )
 
 func newDecline(d Deps) *cobra.Command {
-	return newAct(d, verb.Spec{
+	return newReview(d, verb.Spec{
 		Use: "decline [COMMITISH|#N]", Short: "Refuse a commit's blocked pipeline",
 		Long: `Decline the blocked pipeline of a commit (default: HEAD). One that was declined
 already is 0; one in another state is 1, and says which.`,
@@ -21,22 +20,15 @@ already is 0; one in another state is 1, and says which.`,
   homelab ci decline --repo ada/app --number 57 --json`,
 		Kind:  "ci.decline",
 		Codes: []fault.Kind{fault.OK, fault.Failed, fault.Absent, fault.Denied, fault.Unreachable, fault.Timeout},
-	}, func(ctx context.Context, _ *actOptions, s *session, out pipeline.Outcome) (done, error) {
-		row, err := blockedRow(out)
-		if err != nil {
-			return done{}, err
-		}
-		if row == nil {
-			was := *out.Row
-			if was.Status == woodpecker.Declined {
-				return done{was, verdictUnchanged, fmt.Sprintf("#%d is declined already", was.Number)}, nil
+	}, review{
+		verbed: "declined",
+		write:  pipeline.DeclineRow,
+		already: func(was woodpecker.Pipeline) string {
+			if was.Status != woodpecker.Declined {
+				return ""
 			}
-			return done{}, notBlocked("declined", was)
-		}
-		after, err := pipeline.DeclineRow(ctx, s.conn.Client, s.target.Repo.ID, *row)
-		if err != nil {
-			return done{}, err
-		}
-		return done{after, verdictDone, fmt.Sprintf("#%d is declined", row.Number)}, nil
+			return fmt.Sprintf("#%d is declined already", was.Number)
+		},
+		said: func(after woodpecker.Pipeline) string { return fmt.Sprintf("#%d is declined", after.Number) },
 	})
 }

@@ -3,7 +3,6 @@ package ci
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -253,59 +252,21 @@ func Candidates(ctx context.Context, repo *git.Repo, flag, preferred string) ([]
 }
 
 // fromRemotes returns the places the checkout's remotes name, in the order
-// they are asked: the repository file's, the current branch's upstream,
-// origin, the only one.
+// they are asked.
 func fromRemotes(ctx context.Context, repo *git.Repo, preferred string) ([]pipeline.Candidate, error) {
 	const how = "name it with --repo OWNER/NAME"
 	if repo == nil {
 		return nil, fault.Usagef("", "no repository: this is no git checkout").Because(how)
 	}
-	remotes, err := repo.Remotes(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("remotes: %w", err)
+	p, err := pipeline.PlacesOf(ctx, repo, preferred)
+	if none, ok := errors.AsType[*pipeline.NoRemoteError](err); ok {
+		return nil, fault.Usagef("git remote -v", "%s", none.Error())
 	}
-	names := []string{preferred}
-	if up, _, ok, err := repo.Upstream(ctx); err == nil && ok {
-		names = append(names, up)
+	if err != nil || len(p.Candidates) > 0 {
+		return p.Candidates, err
 	}
-	names = append(names, "origin")
-	if len(remotes) == 1 {
-		names = append(names, remotes[0])
-	}
-	var out []pipeline.Candidate
-	var refused []string
-	seen := map[string]bool{}
-	for _, name := range names {
-		known := false
-		for _, r := range remotes {
-			known = known || r == name
-		}
-		if name == preferred && name != "" && !known {
-			return nil, fault.Usagef("git remote -v", "the repository's file names the remote %s, which this checkout does not have", ui.Clean(name))
-		}
-		if !known || seen[name] {
-			continue
-		}
-		seen[name] = true
-		raw, err := repo.RemoteURL(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("remote %s: %w", name, err)
-		}
-		r, err := git.ParseRemote(raw)
-		if err != nil {
-			refused = append(refused, ui.Clean(name+": "+err.Error()))
-			continue
-		}
-		out = append(out, pipeline.Candidate{Origin: "remote " + ui.Clean(name), Name: r.Path, Host: r.Host})
-	}
-	if len(out) > 0 {
-		return out, nil
-	}
-	e := fault.Usagef("git remote -v", "no repository: no remote of this checkout says which").Because(how)
-	if len(refused) > 0 {
-		e.Why = strings.Join(refused, "; ") + "; " + how
-	}
-	return nil, e
+	why := strings.Join(append(p.Strays, how), "; ")
+	return nil, fault.Usagef("git remote -v", "no repository: no remote of this checkout says which").Because(why)
 }
 
 func knownEvent(e woodpecker.Event) bool {

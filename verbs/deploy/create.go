@@ -12,6 +12,7 @@ import (
 	"homelab/pkg/stack/file"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 )
 
 const (
@@ -97,8 +98,8 @@ func (o *createOptions) run(c *cobra.Command, args []string) error {
 	r.subject = ui.Clean(o.Dir)
 	got, err := directory.Create(ctx, o.Options)
 	if got != nil {
-		tell(o.IO, clean(got.Notices))
 		r.Notices = clean(got.Notices)
+		tell(o.IO, r.Notices)
 	}
 	if err != nil {
 		return r.failed(o.IO, err, help)
@@ -107,18 +108,18 @@ func (o *createOptions) run(c *cobra.Command, args []string) error {
 	r.Deployment = viewDeployment(got)
 	d := got.Directory
 	r.Source = &sourceJSON{Spec: placeJSON{Path: env.Path(o.SpecFile)}, Stack: placeJSON{Path: got.StackDir}}
-	r.Plan = &planJSON{
+	r.Plan = &stackview.Plan[string]{
 		Create: notNil(got.Plan.Create), Update: notNil(got.Plan.Update), Replace: []string{}, Delete: notNil(got.Plan.Delete), Unchanged: got.Plan.Unchanged,
 	}
 	r.Volumes, r.Edited, r.Vanished = volumesOf(d.Spec, got.Rendered), got.Edited, got.Vanished
 	return verb.Finish(o.IO, r, fault.OK, nil)
 }
 
-func viewDeployment(got *directory.Outcome) *deploymentJSON {
+func viewDeployment(got *directory.Outcome) *stackview.Deployment {
 	d := got.Directory
 	rules, cluster := fmt.Sprintf("v%d", d.Deployment.Rules), d.Cluster()
 	ns := d.Namespace()
-	return &deploymentJSON{
+	return &stackview.Deployment{
 		Dir: &got.Dir, ID: &d.Deployment.ID, Cluster: &cluster, Namespace: &ns, Target: d.Spec.Target, Stack: d.Stack.Name, Render: &rules,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"homelab/pkg/stack/file"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 )
 
 const initKind = "deploy.init"
@@ -107,18 +108,20 @@ func (o *initOptions) run(c *cobra.Command) error {
 	if got.Backup != "" {
 		o.IO.Note(ui.L("warning: " + ui.Clean(got.File) + " was there and is replaced; its text is in " + ui.Clean(got.Backup) + " now"))
 	}
-	tell(o.IO, got.Notices)
+	r.Notices = clean(got.Notices)
+	tell(o.IO, r.Notices)
 	r.Verdict, r.Reason = "created", "the spec of stack "+ui.Clean(got.Stack.Name)+" for "+string(got.Spec.Target)+"; edit it, commit it"
+	r.Plan = &stackview.Plan[string]{Create: []string{}, Update: []string{}, Replace: []string{}, Delete: []string{}}
 	if got.Backup != "" {
 		r.Reason += "; the old one is " + ui.Clean(got.Backup)
-		r.Plan = &planJSON{Create: []string{}, Update: []string{got.File}, Replace: []string{}, Delete: []string{}}
+		r.Plan.Update = append(r.Plan.Update, got.File)
 	} else {
-		r.Plan = &planJSON{Create: []string{got.File}, Update: []string{}, Replace: []string{}, Delete: []string{}}
+		r.Plan.Create = append(r.Plan.Create, got.File)
 	}
 	r.Next = ui.NextCommand(ui.Command("homelab", "deploy", "create", "--spec-file", o.Output))
-	r.Deployment = &deploymentJSON{Namespace: namespaceOf(got.Spec, got.Stack.Name), Target: got.Spec.Target, Stack: got.Stack.Name}
+	r.Deployment = &stackview.Deployment{Namespace: namespaceOf(got.Spec, got.Stack.Name), Target: got.Spec.Target, Stack: got.Stack.Name}
 	r.Source = &sourceJSON{Spec: placeJSON{Path: env.Path(o.Output)}, Stack: placeJSON{Path: got.Stack.Dir}}
-	r.Volumes, r.Notices = volumesOf(got.Spec, nil), clean(got.Notices)
+	r.Volumes = volumesOf(got.Spec, nil)
 	return verb.Finish(o.IO, r, fault.OK, nil)
 }
 

@@ -17,6 +17,7 @@ import (
 	"homelab/pkg/stack/render"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 	"homelab/verbs/verb/workload"
 )
 
@@ -35,17 +36,7 @@ type StackDeps struct {
 	Rules   file.Rules // that new directories are made with
 }
 
-// The JSON shapes below are public, and the deployment verbs' as well.
-
-type deploymentJSON struct {
-	Dir       *string     `json:"dir"`
-	ID        *string     `json:"id"`
-	Cluster   *string     `json:"cluster"`
-	Namespace *string     `json:"namespace"`
-	Target    file.Target `json:"target"`
-	Stack     string      `json:"stack"`
-	Render    *string     `json:"render"`
-}
+// The JSON shapes below are public; stackview has those of the deployment verbs.
 
 type placeJSON struct {
 	Path   string  `json:"path"`
@@ -57,14 +48,6 @@ type sourceJSON struct {
 	Stack placeJSON `json:"stack"`
 }
 
-type planJSON struct {
-	Create    []string `json:"create"`
-	Update    []string `json:"update"`
-	Replace   []string `json:"replace"`
-	Delete    []string `json:"delete"`
-	Unchanged int      `json:"unchanged"`
-}
-
 type volumeJSON struct {
 	Name     string  `json:"name"`
 	Spec     *string `json:"spec"`
@@ -74,16 +57,16 @@ type volumeJSON struct {
 // stackResult is what deploy init and deploy create end in.
 type stackResult struct {
 	ui.Header
-	Deployment *deploymentJSON   `json:"deployment,omitempty"`
-	Source     *sourceJSON       `json:"source,omitempty"`
-	Plan       *planJSON         `json:"plan,omitempty"`
-	Targets    []workload.Target `json:"targets"`
-	Volumes    []volumeJSON      `json:"volumes"`
-	Edited     []string          `json:"edited,omitempty"`   // by hand; kept as FILE.bak
-	Vanished   []string          `json:"vanished,omitempty"` // keys the spec no longer has
-	Problems   []problemJSON     `json:"problems,omitempty"` // all of what is wrong; the reason tells the first few
-	Notices    []file.Notice     `json:"notices"`
-	Revision   *int              `json:"revision"`
+	Deployment *stackview.Deployment   `json:"deployment,omitempty"`
+	Source     *sourceJSON             `json:"source,omitempty"`
+	Plan       *stackview.Plan[string] `json:"plan,omitempty"`
+	Targets    []workload.Target       `json:"targets"`
+	Volumes    []volumeJSON            `json:"volumes"`
+	Edited     []string                `json:"edited,omitempty"`   // by hand; kept as FILE.bak
+	Vanished   []string                `json:"vanished,omitempty"` // keys the spec no longer has
+	Problems   []problemJSON           `json:"problems,omitempty"` // all of what is wrong; the reason tells the first few
+	Notices    []file.Notice           `json:"notices"`
+	Revision   *int                    `json:"revision"`
 
 	subject string
 }
@@ -106,16 +89,7 @@ func newStackResult(kind string) *stackResult {
 // tell puts notices into the story, each in a line with its place.
 func tell(io *ui.Streams, notices []file.Notice) {
 	for _, n := range notices {
-		word := "notice"
-		switch n.Level {
-		case file.Warning:
-			word = "warning"
-		case file.Ignored:
-			word = "ignored"
-		case file.Changed:
-			word = "changed"
-		case file.Info:
-		}
+		word, _ := stackview.Word(n.Level)
 		where := n.File
 		if n.Line > 0 {
 			where += fmt.Sprintf(":%d", n.Line)
@@ -205,12 +179,11 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
-// clean returns notices that a terminal can be shown.
+// clean returns notices that a terminal can be shown, each once.
 func clean(notices []file.Notice) []file.Notice {
 	out := make([]file.Notice, 0, len(notices))
 	for _, n := range notices {
-		n.Message, n.Key, n.File = ui.Clean(n.Message), ui.Clean(n.Key), ui.Clean(n.File)
-		if !slices.Contains(out, n) {
+		if n = stackview.Clean(n); !slices.Contains(out, n) {
 			out = append(out, n)
 		}
 	}

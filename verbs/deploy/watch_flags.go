@@ -337,7 +337,10 @@ func (o *watchFlags) spec(set *pflag.FlagSet, help string, env WatchEnv, args []
 	}
 	if o.expectFromEnv {
 		// What somebody sent who may only make us look: one expectation, or nothing.
-		o.expect = env.SSHCommand
+		// What they do not name is not waited for.
+		if o.expect = env.SSHCommand; o.expect == "" {
+			s.Wait = 0
+		}
 	}
 	if o.expect != "" {
 		if s.Expect, err = artifact.ParseExpectation(o.expect); err != nil {

@@ -14,6 +14,7 @@ import (
 	"homelab/pkg/stack"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 )
 
 // revisionJSON is one state that was recorded.
@@ -32,31 +33,46 @@ type revisionJSON struct {
 // historyResult is what history ends in; its text is the rows themselves.
 type historyResult struct {
 	ui.Header
-	Deployment *identityJSON  `json:"deployment,omitempty"`
-	Revisions  []revisionJSON `json:"revisions"` // newest first
+	Deployment *stackview.Deployment `json:"deployment,omitempty"`
+	Revisions  []revisionJSON        `json:"revisions"` // newest first
 
 	subject string
 }
 
-// Text returns a row for each revision, then the line of the result.
-func (r *historyResult) Text(int, bool) []string {
+// Text returns a row for each revision, then the line of the result. Where a
+// row is wider than the terminal its images have lines of their own: what is
+// cut off cannot be pasted.
+func (r *historyResult) Text(width int, _ bool) []string {
 	var out []string
 	for _, x := range r.Revisions {
-		commit := "-"
-		if c := x.Source.Spec.Commit; c != nil {
-			commit = (*c)[:min(7, len(*c))]
-		}
-		var line strings.Builder
-		fmt.Fprintf(&line, "%6d  %s  %-8s  %-10s  %-7s", x.Revision, x.Time.Format(time.RFC3339), x.Verb, x.Verdict, commit)
-		for _, c := range slices.Sorted(maps.Keys(x.Images)) {
-			line.WriteString("  " + c + "=" + x.Images[c])
-		}
-		if x.Restored != nil {
-			fmt.Fprintf(&line, "  (revision %d again)", *x.Restored)
-		}
-		out = append(out, ui.Clean(strings.TrimRight(line.String(), " ")))
+		out = append(out, x.lines(width)...)
 	}
 	return append(out, verb.Line(&r.Header, r.subject))
+}
+
+func (x revisionJSON) lines(width int) []string {
+	commit := "-"
+	if c := x.Source.Spec.Commit; c != nil {
+		commit = (*c)[:min(7, len(*c))]
+	}
+	head := fmt.Sprintf("%6d  %s  %-8s  %-10s  %-7s", x.Revision, x.Time.Format(time.RFC3339), x.Verb, x.Verdict, commit)
+	var images []string
+	for _, c := range slices.Sorted(maps.Keys(x.Images)) {
+		images = append(images, "  "+c+"="+x.Images[c])
+	}
+	again := ""
+	if x.Restored != nil {
+		again = fmt.Sprintf("  (revision %d again)", *x.Restored)
+	}
+	whole := ui.L(strings.TrimRight(head+strings.Join(images, "")+again, " "))
+	if width == 0 || whole.Width() <= width {
+		return []string{whole.Text()}
+	}
+	out := []string{ui.L(strings.TrimRight(head+again, " ")).Render(width, false)}
+	for _, i := range images {
+		out = append(out, ui.Clean("      "+i))
+	}
+	return out
 }
 
 func newHistory(g *group) *cobra.Command {

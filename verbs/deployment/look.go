@@ -12,6 +12,7 @@ import (
 	"homelab/pkg/stack/file"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 )
 
 // looked are how a verb that looks at a cluster can end.
@@ -22,7 +23,7 @@ func looked(more ...fault.Kind) []fault.Kind {
 // lookHead is what the results of such verbs begin with.
 type lookHead struct {
 	ui.Header
-	Deployment *identityJSON `json:"deployment,omitempty"`
+	Deployment *stackview.Deployment `json:"deployment,omitempty"`
 
 	subject string
 }

@@ -10,21 +10,12 @@ import (
 	"homelab/pkg/stack/file"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
+	"homelab/verbs/verb/stackview"
 	"homelab/verbs/verb/workload"
 )
 
 // The JSON shapes below are public: names do not change, golden files pin
 // them. A field that is absent is unknown; null means there is none.
-
-type identityJSON struct {
-	Dir       string      `json:"dir"`
-	ID        string      `json:"id"`
-	Cluster   *string     `json:"cluster"`
-	Namespace string      `json:"namespace"`
-	Target    file.Target `json:"target"`
-	Stack     string      `json:"stack"`
-	Render    string      `json:"render"`
-}
 
 type originJSON struct {
 	Path   string  `json:"path"`
@@ -34,14 +25,6 @@ type originJSON struct {
 type sourceJSON struct {
 	Spec  originJSON `json:"spec"`
 	Stack originJSON `json:"stack"`
-}
-
-type planJSON struct {
-	Create    []apply.Change `json:"create"`
-	Update    []apply.Change `json:"update"`
-	Replace   []apply.Change `json:"replace"`
-	Delete    []apply.Change `json:"delete"`
-	Unchanged int            `json:"unchanged"`
 }
 
 type volumeJSON struct {
@@ -67,15 +50,15 @@ type pushedJSON struct {
 // change.
 type Result struct {
 	ui.Header
-	Deployment *identityJSON     `json:"deployment,omitempty"`
-	Source     *sourceJSON       `json:"source,omitempty"`
-	Plan       *planJSON         `json:"plan,omitempty"`
-	Targets    []workload.Target `json:"targets"`
-	Jobs       []jobJSON         `json:"jobs"`
-	Volumes    []volumeJSON      `json:"volumes"`
-	Notices    []file.Notice     `json:"notices"`
-	Revision   *int              `json:"revision"`
-	Images     []pushedJSON      `json:"images,omitempty"`
+	Deployment *stackview.Deployment         `json:"deployment,omitempty"`
+	Source     *sourceJSON                   `json:"source,omitempty"`
+	Plan       *stackview.Plan[apply.Change] `json:"plan,omitempty"`
+	Targets    []workload.Target             `json:"targets"`
+	Jobs       []jobJSON                     `json:"jobs"`
+	Volumes    []volumeJSON                  `json:"volumes"`
+	Notices    []file.Notice                 `json:"notices"`
+	Revision   *int                          `json:"revision"`
+	Images     []pushedJSON                  `json:"images,omitempty"`
 
 	subject string
 	diff    bool // the plan is what was asked for
@@ -91,7 +74,7 @@ func (r *Result) Text(int, bool) []string {
 }
 
 // planLines shows a plan as people read it.
-func planLines(p *planJSON) []string {
+func planLines(p *stackview.Plan[apply.Change]) []string {
 	var out []string
 	for _, part := range []struct {
 		sign string
@@ -139,16 +122,18 @@ func view(kind string, out *stack.Outcome) *Result {
 	}
 	d := out.Deployment
 	r.subject = d.Stack
-	r.Deployment = &identityJSON{
-		Dir: d.Dir, ID: d.ID, Cluster: orNull(d.Cluster), Namespace: d.Namespace, Target: d.Target, Stack: d.Stack,
-		Render: fmt.Sprintf("v%d", d.Rules),
+	rules := fmt.Sprintf("v%d", d.Rules)
+	r.Deployment = &stackview.Deployment{
+		Dir: &d.Dir, ID: &d.ID, Cluster: orNull(d.Cluster), Namespace: &d.Namespace, Target: d.Target, Stack: d.Stack, Render: &rules,
 	}
 	r.Source = &sourceJSON{
 		Spec:  originJSON{out.Spec.Path, orNull(string(out.Spec.Commit))},
 		Stack: originJSON{out.Stack.Path, orNull(string(out.Stack.Commit))},
 	}
 	if p := out.Plan; p != nil {
-		r.Plan = &planJSON{changes(p.Create), changes(p.Update), changes(p.Replace), changes(p.Delete), p.Unchanged}
+		r.Plan = &stackview.Plan[apply.Change]{
+			Create: changes(p.Create), Update: changes(p.Update), Replace: changes(p.Replace), Delete: changes(p.Delete), Unchanged: p.Unchanged,
+		}
 	}
 	for _, t := range out.Targets {
 		ref := workload.Ref{Kind: cmp.Or(t.Of, rollout.Deployment), Namespace: d.Namespace, Name: t.Name}
@@ -167,7 +152,7 @@ func view(kind string, out *stack.Outcome) *Result {
 		r.Revision = &out.Revision
 	}
 	for _, n := range out.Notices {
-		r.Notices = append(r.Notices, clean(n))
+		r.Notices = append(r.Notices, stackview.Clean(n))
 	}
 	return r
 }
@@ -190,9 +175,4 @@ func changes(list []apply.Change) []apply.Change {
 		out = append(out, c)
 	}
 	return out
-}
-
-func clean(n file.Notice) file.Notice {
-	n.File, n.Key, n.Service, n.Message = ui.Clean(n.File), ui.Clean(n.Key), ui.Clean(n.Service), ui.Clean(n.Message)
-	return n
 }

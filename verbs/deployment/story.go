@@ -11,6 +11,7 @@ import (
 	"homelab/pkg/stack"
 	"homelab/pkg/stack/file"
 	"homelab/pkg/ui"
+	"homelab/verbs/verb/stackview"
 	"homelab/verbs/verb/workload"
 )
 
@@ -50,16 +51,7 @@ func (t *teller) Notice(n file.Notice) {
 		return
 	}
 	t.told = append(t.told, n)
-	word, style := "notice", ui.Plain
-	switch n.Level {
-	case file.Warning:
-		word, style = "warning", ui.Waiting
-	case file.Ignored:
-		word = "ignored"
-	case file.Changed:
-		word = "changed"
-	case file.Info:
-	}
+	word, style := stackview.Word(n.Level)
 	where := stack.Place(n)
 	if where == "" && n.Level == file.Info {
 		word = "" // it is of no file: one more line of the story
@@ -67,7 +59,7 @@ func (t *teller) Notice(n file.Notice) {
 	if where != "" {
 		where += ": "
 	}
-	t.io.Event("notice", clean(n))
+	t.io.Event("notice", stackview.Clean(n))
 	if word != "" {
 		word += ": "
 	}

@@ -31,13 +31,14 @@ func (p *patient) cluster(ctx context.Context) finding {
 		return err
 	})
 	var plugin *kube.PluginError
+	whoami := ui.Command("kubectl", "--context", c.Context(), "auth", "whoami")
 	switch {
 	case err == nil || kube.IsForbidden(err): // who is refused something was recognised
 		return good("%s", at)
 	case errors.As(err, &plugin):
-		return failure(fault.Denied, "", "%s: no credentials", at).because(err.Error())
+		return failure(fault.Denied, whoami, "%s: no credentials", at).because(err.Error())
 	case kube.IsDenied(err):
-		return failure(fault.Denied, ui.Command("kubectl", "--context", c.Context(), "auth", "whoami"), "%s: the credentials are not accepted", at).because(err.Error())
+		return failure(fault.Denied, whoami, "%s: the credentials are not accepted", at).because(err.Error())
 	}
 	return failure(fault.Unreachable, "", "%s: no usable answer", at).because(err.Error())
 }
@@ -60,7 +61,8 @@ func (p *patient) access(ctx context.Context) finding {
 		case kube.IsForbidden(err):
 			refused = append(refused, r.Plural)
 		case kube.IsDenied(err):
-			return failure(fault.Denied, "", "the %s of namespace %s may not be read", r.Plural, ns).because(err.Error())
+			return failure(fault.Denied, ui.Command("kubectl", "--context", p.kube.Context(), "auth", "whoami"),
+				"the %s of namespace %s may not be read", r.Plural, ns).because(err.Error())
 		case err != nil:
 			return failure(fault.Unreachable, "", "the %s of namespace %s cannot be read", r.Plural, ns).because(err.Error())
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"homelab/internal/kubesim"
+	"homelab/internal/tlstest"
 	"homelab/pkg/fault"
 )
 
@@ -42,6 +43,18 @@ func TestCluster(t *testing.T) {
 			cluster: "fail context lab, https://127.0.0.1:", access: "skipped needs cluster", fix: "kubectl --context lab auth whoami",
 		},
 		{
+			name: "a plugin that gives none", token: "ada-token", code: fault.Denied,
+			change: func(t *testing.T, file string) {
+				b, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				const plugin = `exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/false, interactiveMode: Never}`
+				write(t, file, strings.ReplaceAll(string(b), `token: "ada-token"`, plugin))
+			},
+			cluster: "fail context lab, https://127.0.0.1:", access: "skipped needs cluster", fix: "kubectl --context lab auth whoami",
+		},
+		{
 			name: "nobody answers", token: "ada-token", code: fault.Unreachable,
 			change: func(t *testing.T, file string) {
 				b, err := os.ReadFile(file)
@@ -50,7 +63,7 @@ func TestCluster(t *testing.T) {
 				}
 				_, rest, _ := strings.Cut(string(b), "https://")
 				at := rest[:strings.IndexAny(rest, "\"\n")]
-				write(t, file, strings.ReplaceAll(string(b), at, closed(t)))
+				write(t, file, strings.ReplaceAll(string(b), at, tlstest.Reserve(t).String()))
 			},
 			cluster: "fail context lab, https://127.0.0.1:", access: "skipped needs cluster",
 		},

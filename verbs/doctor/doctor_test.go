@@ -44,16 +44,6 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
-// closed returns an address nobody listens at.
-func closed(t *testing.T) string {
-	s, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	return s.Addr().String()
-}
-
 // vaulted keeps ada's token in a Vault instead of the environment.
 func vaulted(t *testing.T, l *lab) *vaultsim.Vault {
 	v := vaultsim.New()
@@ -126,7 +116,7 @@ func TestIlls(t *testing.T) {
 		},
 		{
 			name: "dead port", setup: func(t *testing.T, l *lab) {
-				l.file = "woodpecker: {server: https://ci.example.lan, dial: '" + closed(t) + "'}\n"
+				l.file = "woodpecker: {server: https://ci.example.lan, dial: '" + tlstest.Reserve(t).String() + "'}\n"
 			},
 			code: 7, check: "tcp", status: failed, detail: []string{"no connection to 127.0.0.1:", "refused", "config.yaml:1"},
 			fix: "homelab config show", skipped: "tls version health user repository permissions events", ok: "route token git",
@@ -262,7 +252,7 @@ func TestIlls(t *testing.T) {
 			name: "Vault is away", setup: func(t *testing.T, l *lab) {
 				l.serve(t, host)
 				vaulted(t, l)
-				l.file = l.file[:strings.Index(l.file, "\nvault: {")] + "\nvault: {address: https://vault.example.lan, dial: '" + closed(t) + "'}\n"
+				l.file = l.file[:strings.Index(l.file, "\nvault: {")] + "\nvault: {address: https://vault.example.lan, dial: '" + tlstest.Reserve(t).String() + "'}\n"
 			},
 			code: 7, check: "vault", status: failed, detail: []string{"Vault: no connection to 127.0.0.1:", "refused"}, fix: "homelab config show", skipped: "token user", ok: "health",
 		},
@@ -461,7 +451,7 @@ func TestCheckoutWithoutPin(t *testing.T) {
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, "3.17.0")
-	l.env["HTTPS_PROXY"] = "http://ada:canary-proxy@" + closed(t)
+	l.env["HTTPS_PROXY"] = "http://ada:canary-proxy@" + tlstest.Reserve(t).String()
 	l.file = "woodpecker: {server: https://ci.example.lan}\n"
 	r := l.json(t)
 	if c := r.check("route"); c.Status != passed || !strings.Contains(c.Detail, "through the proxy 127.0.0.1:") {

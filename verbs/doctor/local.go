@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,15 +65,16 @@ func (p *patient) checkout(ctx context.Context) finding {
 	if p.conf != nil {
 		preferred = p.conf.Repo.Remote.V
 	}
-	strays, err := p.remotes(ctx, repo, preferred)
-	var e *fault.Error
+	places, err := pipeline.PlacesOf(ctx, repo, preferred)
+	p.places = places.Candidates
+	var none *pipeline.NoRemoteError
 	switch {
-	case errors.As(err, &e):
-		return plain(e)
+	case errors.As(err, &none):
+		return plain(fault.Usagef("git remote -v", "%s", none.Error()))
 	case err != nil:
 		return failure(fault.Failed, "git remote -v", "the checkout's remotes cannot be read").because(err.Error())
-	case len(p.places) == 0 && len(strays) > 0:
-		return warning("git remote -v", "no remote of %s names a repository on a forge", repo.Root()).because(strings.Join(strays, "; "))
+	case len(p.places) == 0 && len(places.Strays) > 0:
+		return warning("git remote -v", "no remote of %s names a repository on a forge", repo.Root()).because(strings.Join(places.Strays, "; "))
 	case len(p.places) == 0:
 		return warning("git remote -v", "%s has no remote that is origin, the branch's own or the only one", repo.Root())
 	case !v.AtLeast(gitMajor, gitMinor):
@@ -82,43 +82,6 @@ func (p *patient) checkout(ctx context.Context) finding {
 	}
 	first := p.places[0]
 	return good("%s; %s, %s is %s", v, repo.Root(), first.Origin, git.Remote{Host: first.Host, Path: first.Name})
-}
-
-// remotes finds the places that are asked for, in the order they are asked:
-// the repository file's remote, the current branch's upstream, origin, the
-// only one. It returns those that name no repository, and why.
-func (p *patient) remotes(ctx context.Context, repo *git.Repo, preferred string) (strays []string, err error) {
-	all, err := repo.Remotes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if preferred != "" && !slices.Contains(all, preferred) {
-		return nil, fault.Usagef("git remote -v", "the repository's file names the remote %s, which this checkout does not have", preferred)
-	}
-	names := []string{preferred}
-	if up, _, ok, err := repo.Upstream(ctx); err == nil && ok {
-		names = append(names, up)
-	}
-	names = append(names, "origin")
-	if len(all) == 1 {
-		names = append(names, all[0])
-	}
-	for i, name := range names {
-		if !slices.Contains(all, name) || slices.Contains(names[:i], name) {
-			continue
-		}
-		raw, err := repo.RemoteURL(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("remote %s: %w", name, err)
-		}
-		r, err := git.ParseRemote(raw)
-		if err != nil {
-			strays = append(strays, ui.Clean(name+": "+err.Error()))
-			continue
-		}
-		p.places = append(p.places, pipeline.Candidate{Origin: "remote " + ui.Clean(name), Name: r.Path, Host: r.Host})
-	}
-	return strays, nil
 }
 
 // repoFlag refuses a --repo that can be none.

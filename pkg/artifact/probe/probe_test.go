@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"homelab/internal/tlstest"
 	"homelab/pkg/artifact"
 	"homelab/pkg/fault"
 	"homelab/pkg/transport"
@@ -221,12 +222,7 @@ func TestHTTPDial(t *testing.T) {
 }
 
 func TestUnanswered(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := l.Addr().String()
-	_ = l.Close()
+	dead := tlstest.Reserve(t).String()
 	for _, flag := range []string{"tcp:" + dead, "http:http://" + dead + "/"} {
 		if r := one(t, flag); r.OK || !strings.Contains(r.Detail, "refused") || r.Answer != "" {
 			t.Errorf("%+v", r)

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/digest"
 )
 
 // DefaultMaxSize caps an artifact whose size nobody announced, in bytes.
@@ -251,27 +252,14 @@ func (s *Store) Verify(ctx context.Context, id artifact.ID) error {
 		return trouble(err)
 	}
 	defer func() { _ = f.Close() }()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, reader{ctx, f}); err != nil {
+	got, err := digest.Of(ctx, f)
+	if err != nil {
 		return trouble(err)
 	}
-	if got := artifact.NewID([32]byte(sum.Sum(nil))); got != id {
+	if got != id {
 		return &artifact.Failure{Class: artifact.Refused, What: fmt.Sprintf("the stored %s has become %s", id.Short(), got.Short())}
 	}
 	return nil
-}
-
-// reader ends a long read when ctx does.
-type reader struct {
-	ctx context.Context //nolint:containedctx // it lives as long as one call
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // Import copies a regular file that was found into the store: the way back
@@ -298,12 +286,10 @@ func (s *Store) Import(ctx context.Context, run, path string) (artifact.ID, erro
 		return "", trouble(err)
 	}
 	defer func() { _ = os.Remove(at) }()
-	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(f, sum), reader{ctx, from})
+	id, err := digest.Copy(ctx, f, from)
 	if err = errors.Join(err, f.Chmod(0o444), f.Sync(), f.Close()); err != nil {
 		return "", trouble(err)
 	}
-	id := artifact.NewID([32]byte(sum.Sum(nil)))
 	return id, s.place(at, s.Path(id))
 }
 

@@ -408,7 +408,7 @@ func (s *Spec) resources(r *reader, v value) {
 		switch {
 		case e.name == "reservations" || e.name == "limits":
 			global = append(global, e)
-		case nearest(e.name, []string{"reservations", "limits"}) != "" && hasKey(e.node, "cpus", "memory"):
+		case meant(e.name, "reservations", "limits") != "" && hasKey(e.node, "cpus", "memory"):
 			r.unknown(e, []string{"reservations", "limits"})
 		default:
 			if s.ContainerResources == nil {
@@ -422,7 +422,7 @@ func (s *Spec) resources(r *reader, v value) {
 		switch {
 		case e.name == "reservations":
 			s.VolumeStorage = quantity(r, r.fields(e.value, "storage")["storage"])
-		case nearest(e.name, []string{"reservations"}) != "" && hasKey(e.node, "storage"):
+		case meant(e.name, "reservations") != "" && hasKey(e.node, "storage"):
 			r.unknown(e, []string{"reservations"})
 		default:
 			if s.VolumeStorages == nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"homelab/pkg/nearest"
 )
 
 const maxFile = 1 << 20 // bytes of a YAML file; a real one has a few thousand
@@ -208,7 +210,7 @@ func (r *reader) fields(v value, known ...string) map[string]value {
 }
 
 func (r *reader) unknown(e entry, known []string) {
-	if near := nearest(e.name, known); near != "" {
+	if near := meant(e.name, known...); near != "" {
 		r.fail(e.value, "is no known key; did you mean %s?", near)
 		return
 	}
@@ -349,43 +351,7 @@ func quoted(s string) string {
 	return strconv.Quote(s)
 }
 
-// nearest returns the known key within two edits of key, "" for none.
-func nearest(key string, known []string) string {
-	best, limit := "", 3
-	if len(key) > 64 {
-		return ""
-	}
-	for _, k := range known {
-		if d := distance(strings.ToLower(strings.ReplaceAll(key, "_", "-")), k); d < limit && len(k) > d {
-			best, limit = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of insertions, deletions, substitutions and swaps of
-// neighbouring bytes that turn a into b.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d = min(d, rows[i-2][j-2]+1)
-			}
-			rows[i][j] = d
-		}
-	}
-	return rows[len(a)][len(b)]
+// meant returns the known key within two slips of key, "" for none.
+func meant(key string, known ...string) string {
+	return nearest.Of(strings.ReplaceAll(key, "_", "-"), known, 2)
 }

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,6 +163,9 @@ func (s *Source) Look(ctx context.Context, q artifact.Query) (artifact.Look, err
 	case m.tagged() && etag == m.ETag:
 		return l, nil // closed unread
 	}
+	if err := fit(u, what, resp); err != nil {
+		return artifact.Look{}, err
+	}
 	id, doc, size, err := s.read(ctx, resp)
 	if err != nil {
 		return artifact.Look{}, err
@@ -182,6 +188,24 @@ func (s *Source) Look(ctx context.Context, q artifact.Query) (artifact.Look, err
 	l.Candidate = &c
 	l.Rebuilt = q.Running != nil && q.Running.ID == id
 	return l, nil
+}
+
+// fit refuses, as a passing fault, what proxies answer with 200 in the place of
+// a file: a page of their own, or nothing at all. Only a file that is named like
+// a page may be one.
+func fit(u *url.URL, what string, resp *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch ext := strings.ToLower(path.Ext(u.Path)); {
+	case resp.ContentLength == 0:
+		return empty(what)
+	case kind == "text/html" && ext != ".html" && ext != ".htm":
+		return source.Failf(artifact.Transient, nil, "%s: %s and a page where a file is due, something in between answers", what, resp.Status)
+	}
+	return nil
+}
+
+func empty(what string) error {
+	return source.Failf(artifact.Transient, nil, "%s: an empty answer where a file is due", what)
 }
 
 // get asks. Once a 404 was confirmed, one more is enough until something else
@@ -227,6 +251,9 @@ func (s *Source) hash(ctx context.Context, resp *http.Response, w io.Writer) (ar
 	if errors.Is(err, source.ErrMore) {
 		return "", n, source.Failf(artifact.Refused, err, "%s: more than the %d bytes that are allowed", s.spec.URL, s.d.MaxSize)
 	}
+	if err == nil && n == 0 {
+		err = empty(s.spec.URL)
+	}
 	return artifact.NewID([32]byte(sum.Sum(nil))), n, err
 }
 
@@ -238,6 +265,9 @@ func (s *Source) listed(ctx context.Context, resp *http.Response) (id artifact.I
 			return "", "", source.Failf(artifact.Refused, err, "%s is larger than %d bytes, no checksum file is", s.spec.Sums, maxSums)
 		}
 		return "", "", err
+	}
+	if len(text) == 0 {
+		return "", "", empty(s.spec.Sums)
 	}
 	id, err = ParseSums(string(text), s.name)
 	if err != nil {
@@ -253,6 +283,9 @@ func (s *Source) listedNow(ctx context.Context) (artifact.ID, error) {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if err := fit(s.sums, s.spec.Sums, resp); err != nil {
+		return "", err
+	}
 	id, _, err := s.listed(ctx, resp)
 	return id, err
 }
@@ -267,11 +300,19 @@ func (b *buffer) Write(p []byte) (int, error) {
 // body asks for the file itself.
 func (s *Source) body(ctx context.Context) (*http.Response, error) {
 	resp, err := s.d.HTTP.Get(ctx, source.Request{Name: s.spec.URL, URL: s.file, Stream: true, Header: http.Header{"Accept": {"*/*"}}})
-	if err == nil && resp.StatusCode != http.StatusOK {
-		_ = resp.Body.Close()
-		return nil, source.Failf(artifact.Transient, nil, "%s: %s where a file is due", s.spec.URL, resp.Status)
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	if resp.StatusCode != http.StatusOK {
+		err = source.Failf(artifact.Transient, nil, "%s: %s where a file is due", s.spec.URL, resp.Status)
+	} else {
+		err = fit(s.file, s.spec.URL, resp)
+	}
+	if err != nil {
+		_ = resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
 }
 
 // Fetch writes the candidate's bytes to w. Without a checksum file other bytes

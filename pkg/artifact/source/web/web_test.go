@@ -258,7 +258,7 @@ func TestDisagree(t *testing.T) {
 		"for good":             {func(*buildersim.Files) {}, artifact.Refused, time.Minute},
 		"until the file comes": {func(f *buildersim.Files) { f.Put("/www/app.bin", []byte("two"), noon()) }, artifact.Transient, time.Minute},
 		"until the sums do":    {func(f *buildersim.Files) { f.Sums("/www/SHA256SUMS", buildersim.TextSums, noon(), "/www/app.bin") }, artifact.Transient, time.Minute},
-		"until the sums go":    {func(f *buildersim.Files) { f.Put("/www/SHA256SUMS", nil, noon()) }, artifact.Refused, time.Minute},
+		"until the sums go":    {func(f *buildersim.Files) { f.Put("/www/SHA256SUMS", []byte("none\n"), noon()) }, artifact.Refused, time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -289,6 +289,22 @@ func TestDisagree(t *testing.T) {
 	}
 }
 
+// chunkedNothing is 200 with an empty body and no length.
+func chunkedNothing(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+}
+
+// A page may be what is watched; then its name says so.
+func TestPage(t *testing.T) {
+	f := buildersim.NewFiles()
+	f.Next(-1, "", buildersim.Status(200, "text/html", "<h1>one"))
+	l, err := local(t, f, "https://files.example.org/www/index.html", "").Look(t.Context(), artifact.Query{})
+	if err != nil || l.Candidate == nil || l.Candidate.ID != idOfBytes("<h1>one") {
+		t.Fatalf("%+v, %v", l, err)
+	}
+}
+
 // What a look can meet.
 func TestTrouble(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -310,6 +326,11 @@ func TestTrouble(t *testing.T) {
 		"endless sums":   {sums, buildersim.Endless(), artifact.Refused, 0},
 		"sums of others": {sums, buildersim.Body([]byte(strings.Repeat("a", 64) + "  other\n")), artifact.Refused, 0},
 		"sums of two":    {sums, buildersim.Body([]byte(strings.Repeat(strings.Repeat("a", 64)+"  app.bin\n", 2))), artifact.Refused, 0},
+		"a page":         {"", buildersim.Status(200, "text/html; charset=utf-8", "<h1>sorry"), artifact.Transient, 0},
+		"nothing":        {"", buildersim.Status(200, "application/octet-stream", ""), artifact.Transient, 0},
+		"nothing, late":  {"", chunkedNothing, artifact.Transient, 0},
+		"sums a page":    {sums, buildersim.Status(200, "text/html", "<h1>sorry"), artifact.Transient, 0},
+		"sums nothing":   {sums, chunkedNothing, artifact.Transient, 0},
 		"no sums":        {sums, buildersim.Status(404, "text/html", "x"), artifact.Absent, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -427,6 +448,7 @@ func TestFetch(t *testing.T) {
 		"changed":            {buildersim.Body(changed), 1, artifact.Transient},
 		"changed, and grown": {buildersim.Body(append(changed, 'x')), 1, artifact.Transient},
 		"grown, no length":   {buildersim.Endless(), 1, artifact.Transient},
+		"a page":             {buildersim.Status(200, "text/html", "<h1>sorry"), 1, artifact.Transient},
 	} {
 		t.Run(name, func(t *testing.T) { fetch(t, tc.hook, tc.n, tc.want) })
 	}

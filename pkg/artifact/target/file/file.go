@@ -14,10 +14,8 @@ package file
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,6 +24,7 @@ import (
 	"time"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/digest"
 	"homelab/pkg/artifact/program"
 )
 
@@ -150,24 +149,7 @@ func hash(ctx context.Context, path string) (artifact.ID, error) {
 		return "", err
 	}
 	defer func() { _ = f.Close() }()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, reader{ctx, f}); err != nil {
-		return "", err
-	}
-	return artifact.NewID([32]byte(sum.Sum(nil))), nil
-}
-
-// reader ends a long read when ctx does.
-type reader struct {
-	ctx context.Context //nolint:containedctx // it lives as long as one call
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
+	return digest.Of(ctx, f)
 }
 
 // Stage finds out whether the path could be replaced, without trying, and
@@ -376,8 +358,7 @@ func (t *Target) prepare(ctx context.Context, s artifact.Switch) error {
 	if err != nil {
 		return trouble(err)
 	}
-	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(f, sum), reader{ctx, from})
+	got, err := digest.Copy(ctx, f, from)
 	t.at("written")
 	_ = f.Chown(uid, gid) // whom it belonged to, where that is allowed
 	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
@@ -386,7 +367,7 @@ func (t *Target) prepare(ctx context.Context, s artifact.Switch) error {
 		}
 		return trouble(err)
 	}
-	if got := artifact.NewID([32]byte(sum.Sum(nil))); got != s.To.ID {
+	if got != s.To.ID {
 		return &artifact.Failure{Class: artifact.Failed, What: fmt.Sprintf("the stored %s has become %s", s.To.ID.Short(), got.Short())}
 	}
 	return nil

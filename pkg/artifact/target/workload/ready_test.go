@@ -2,7 +2,6 @@ package workload_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -41,19 +40,10 @@ func TestReady(t *testing.T) {
 		{
 			name: "the deadline is over",
 			then: func(s *scene) {
-				newest := ""
-				for _, rs := range s.replicaSets() {
-					if strings.Contains(text(s.t, rs["spec"]), ":v1@") {
-						newest = fmt.Sprint(rs["metadata"].(kubesim.Object)["name"])
-					}
-				}
 				s.sim.Update("deployments", "shop", "web", func(o kubesim.Object) {
-					o["status"].(kubesim.Object)["observedGeneration"] = o["metadata"].(kubesim.Object)["generation"]
-					o["status"].(kubesim.Object)["conditions"] = []any{kubesim.Object{
-						"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
-						"message": fmt.Sprintf("ReplicaSet %q has timed out progressing.", newest),
-					}}
+					o["spec"].(kubesim.Object)["progressDeadlineSeconds"] = 1
 				})
+				s.sim.Kick("shop/web")
 			},
 			plan: kubesim.Plan{Pod: kubesim.Life{ProbeError: "HTTP 503", Start: time.Millisecond}},
 			want: artifact.NotReady, says: "ProgressDeadlineExceeded",
