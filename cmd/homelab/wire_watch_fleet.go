@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 
 	watchrun "homelab/pkg/artifact/run"
@@ -22,6 +23,10 @@ import (
 	"homelab/verbs/deploy"
 )
 
+// gcPercent is for a process that waits nearly all of its time, and is one of
+// many on a small host: what is left of a look goes soon.
+const gcPercent = 40
+
 // watchCommon is what the watches of one process have in common: ways to
 // servers, and what they ask there. All of it is made anew when the watches
 // file is read again, as certificates and tokens may be others then; how often
@@ -32,6 +37,7 @@ type watchCommon struct {
 	alike map[string]int // watches of the same source, with the same way to it
 
 	stacks     map[string]*transport.Stack
+	ways       map[string]int // stacks by host
 	registries map[string]*registry.Client
 	clusters   map[string]*kube.Cluster
 	server     *woodpecker.Client
@@ -41,9 +47,12 @@ type watchCommon struct {
 func (a *app) watchesTogether() func([]deploy.WatchSpec) func(context.Context, deploy.WatchSpec) (watchrun.Options, error) {
 	pool := share.New()
 	return func(all []deploy.WatchSpec) func(context.Context, deploy.WatchSpec) (watchrun.Options, error) {
+		if _, chosen := a.env.Lookup("GOGC"); !chosen {
+			debug.SetGCPercent(gcPercent)
+		}
 		c := &watchCommon{
 			pool: pool, alike: map[string]int{}, stacks: map[string]*transport.Stack{}, registries: map[string]*registry.Client{},
-			clusters: map[string]*kube.Cluster{},
+			clusters: map[string]*kube.Cluster{}, ways: map[string]int{},
 		}
 		for _, s := range all {
 			c.alike[sourceKey(s)]++
@@ -120,6 +129,7 @@ func (w *watchParts) stackTo(o transport.Options, how ...string) (*transport.Sta
 	s, err := transport.New(o)
 	if err == nil {
 		w.common.stacks[string(key)] = s
+		w.common.ways[o.Base.Host]++
 	}
 	return s, err
 }
@@ -192,7 +202,12 @@ func (w *watchParts) woodpeckerServer() (pipeline.Server, error) {
 
 // clientOf is what asks one origin through a stack.
 func (w *watchParts) clientOf(base *url.URL, stack *transport.Stack, shared string) *websource.Client {
-	return websource.NewClient(websource.Options{
+	o := websource.Options{
 		Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25, Host: w.host(base), Shared: shared,
-	})
+	}
+	if common := w.common; common != nil {
+		// All watches have been made before the first one asks.
+		o.Brief = func() bool { return common.ways[base.Host] > share.MostConns }
+	}
+	return websource.NewClient(o)
 }

@@ -19,8 +19,10 @@ import (
 	"homelab/pkg/artifact"
 )
 
+// MostConns is how many connections there are to one host at a time.
+const MostConns = 4
+
 const (
-	mostConns = 4 // at once to one host
 	mostBulk  = 3 // of them for bodies that take their time
 	leastHold = time.Minute
 	mostKept  = 1024 // answers of one host
@@ -43,7 +45,7 @@ func (p *Pool) Host(name string) *Host {
 	h := p.hosts[name]
 	if h == nil {
 		h = &Host{
-			name: name, conns: make(chan struct{}, mostConns), bulk: make(chan struct{}, mostBulk), answers: map[string]*answer{},
+			name: name, conns: make(chan struct{}, MostConns), bulk: make(chan struct{}, mostBulk), answers: map[string]*answer{},
 		}
 		p.hosts[name] = h
 	}

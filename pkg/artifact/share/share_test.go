@@ -180,7 +180,7 @@ func TestTurns(t *testing.T) {
 			all.Go(func() { _, _, _ = look(t.Context(), h, o, fmt.Sprint(i), began) })
 		}
 		all.Wait()
-		if o.most != mostConns || time.Since(began) != 3*time.Second {
+		if o.most != MostConns || time.Since(began) != 3*time.Second {
 			t.Error(o.most, time.Since(began))
 		}
 		// What takes its time leaves a turn for the rest.
@@ -247,7 +247,7 @@ func TestHold(t *testing.T) {
 		}
 		// Whoever waits for a turn meanwhile is told, too.
 		var leaves []func()
-		for range mostConns {
+		for range MostConns {
 			leave, _ := h.Enter(t.Context(), false)
 			leaves = append(leaves, leave)
 		}

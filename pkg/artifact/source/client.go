@@ -26,8 +26,11 @@ type Options struct {
 	CloseIdle func()                           // the stack's CloseIdleConnections; nil: nothing
 	Log       func(format string, args ...any) // -v; nil: silent
 	Host      *share.Host                      // what the watches of this process have in common there; nil: nothing
-	Shared    string                           // questions of clients with the same text are the same; "": not shared
-	Jitter    float64                          // of the questions that confirm a refusal; 0.25 is ±25 %
+	// Brief says that no connection is kept for the next request: too many ways
+	// lead to the host for each to have one. nil: they are kept.
+	Brief  func() bool
+	Shared string  // questions of clients with the same text are the same; "": not shared
+	Jitter float64 // of the questions that confirm a refusal; 0.25 is ±25 %
 }
 
 // Client asks one server. It is safe for concurrent use and dials nothing
@@ -36,11 +39,13 @@ type Client struct {
 	retry  *transport.Retry
 	host   *share.Host
 	shared string
+	brief  func() bool
+	idle   func()
 }
 
 // NewClient returns a client.
 func NewClient(o Options) *Client {
-	return &Client{host: o.Host, shared: o.Shared, retry: transport.NewRetry(transport.RetryOptions{
+	return &Client{host: o.Host, shared: o.Shared, brief: o.Brief, idle: o.CloseIdle, retry: transport.NewRetry(transport.RetryOptions{
 		Next: o.Next, Judge: judge, CloseIdle: o.CloseIdle, Log: o.Log, Jitter: o.Jitter,
 	})}
 }
@@ -83,10 +88,11 @@ func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
 			return resp, err
 		}
 	}
-	leave, err := c.host.Enter(ctx, r.Stream)
+	give, err := c.host.Enter(ctx, r.Stream)
 	if err != nil {
 		return nil, err
 	}
+	leave := func() { c.shed(); give() }
 	resp, err := c.get(ctx, r)
 	if err != nil {
 		leave()

@@ -26,6 +26,13 @@ func (t *turn) Close() error {
 	return t.ReadCloser.Close()
 }
 
+// shed closes the connections that nobody uses, where they are not to be kept.
+func (c *Client) shed() {
+	if c.brief != nil && c.idle != nil && c.brief() {
+		c.idle()
+	}
+}
+
 // limited says whether err is of a server that counts requests.
 func limited(err error) (time.Duration, bool) {
 	f, ok := errors.AsType[*artifact.Failure](err)
@@ -76,6 +83,7 @@ func (c *Client) hear(ctx context.Context, r Request) (int, http.Header, error) 
 		plain.Redirect = func(*url.URL) error { return nil }
 	}
 	a, err := share.Ask(ctx, c.host, c.question(r), limited, func(ctx context.Context) (heard, error) {
+		defer c.shed()
 		resp, err := c.get(ctx, plain)
 		if err != nil {
 			return heard{}, err
@@ -127,6 +135,7 @@ func conditional(r Request) bool {
 // is nil, and each of them asks for it.
 func (c *Client) glance(ctx context.Context, r Request) (*http.Response, error) {
 	a, err := share.Ask(ctx, c.host, c.question(r), limited, func(ctx context.Context) (heard, error) {
+		defer c.shed()
 		resp, err := c.get(ctx, r)
 		if err != nil {
 			return heard{}, err
