@@ -210,7 +210,7 @@ func (f *fleet) finish(ctx context.Context, ended []run.Member, story *watchStor
 			kinds[i] = m.Result.Outcome.Kind
 			story.evidence(m.Result.Outcome, m.Name+"  ")
 		}
-		line.Elapsed = m.Result.Elapsed.Seconds()
+		line.Elapsed = m.Result.Elapsed.Round(time.Millisecond).Seconds()
 		r.lines = append(r.lines, line)
 		r.Watches = append(r.Watches, run.Ended{
 			Kind: watchKind, Verdict: artifact.Verdict(line.Verdict), ExitCode: kinds[i].Code(), Reason: line.Reason, Next: line.Next,
