@@ -128,8 +128,8 @@ func fleet(ctx context.Context, b *bench) ([]row, error) {
 	}}, nil
 }
 
-// day measures what a watch has grown by in a day, in simulated time.
-func day(ctx context.Context, b *bench) ([]row, error) {
+// watchDay measures what a watch has grown by in a day, in simulated time.
+func watchDay(ctx context.Context, b *bench) ([]row, error) {
 	file := filepath.Join(b.t.TempDir(), "rows.jsonl")
 	// A missed target fails the test, but is a row like any other here.
 	out, runErr := exec.CommandContext(ctx, b.program("day"), "-test.run", "^TestADay$", "-measured", file).CombinedOutput()
