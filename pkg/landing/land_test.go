@@ -675,6 +675,38 @@ func TestKilledWhileTheServerAccepts(t *testing.T) {
 	w.sound()
 }
 
+// The command of a landing that was killed does not go on below the next one's.
+func TestKilledWhileVerifying(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	pid, left := filepath.Join(t.TempDir(), "pid"), filepath.Join(t.TempDir(), "left")
+	marked := "until test -s " + filepath.Join(w.home, "cache", "verify") + "/*.process; do sleep 0.01; done"
+	goesOn := "echo $$ > " + left + "; " + marked + "; kill -KILL $(cat " + pid + "); while :; do echo x > orphan; sleep 0.01; done"
+	if code, out := w.asChild(childSpec{Dir: c.Dir, PIDFile: pid, Options: Options{NoWatch: true, VerifyCmd: goesOn}}); code != -1 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	data, err := os.ReadFile(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-leader, syscall.SIGKILL) })
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc to tell processes apart by")
+	}
+
+	r, s := w.land(c, Options{VerifyCmd: w.verify() + " && sleep 0.2 && test ! -e orphan"})
+	wants(t, r, s, fault.OK, Landed)
+	if !strings.Contains(s.String(), "warning: the verification of a landing that was killed still ran; it was ended") {
+		t.Errorf("%s", s)
+	}
+	w.sound()
+}
+
 // A signal in each phase: an end within a second, and what is said is true.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
