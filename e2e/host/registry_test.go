@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
-	"time"
 
 	"homelab/e2e/distribution"
 )
@@ -51,9 +50,7 @@ func TestTagMoves(t *testing.T) {
 	// A look is finished when poke answers.
 	looked := func(code int, says string, actions int, runs string) {
 		t.Helper()
-		b := time.Now()
-		a := s.run("deploy", "watch", "poke", "shop").is(t, code, says)
-		t.Logf("%s %d %s%s", time.Since(b), a.code, a.out, a.err)
+		s.run("deploy", "watch", "poke", "shop").is(t, code, says)
 		if s.actions() != actions || s.running() != runs {
 			t.Errorf("%d actions, %s runs; want %d and %s:\n%s%s", s.actions(), s.running(), actions, runs, s.read("actions"), d.err.String())
 		}

@@ -254,7 +254,7 @@ somebody:x:993:993::/nonexistent:/bin/sh
 		"systemd/system/e2e.target": "[Unit]\nDefaultDependencies=no\nRequires=systemd-journald.service dbus.socket\nWants=polkit.service vm-www.service vm-other.service\n" +
 			"After=homelab-watch@www.service\n", // so that how it ended is remembered,
 		"systemd/system/homelab-watch@.service":              string(unit),
-		"systemd/system/homelab-watch@down.service.d/w.conf": "[Service]\nWatchdogSec=6s\n",
+		"systemd/system/homelab-watch@down.service.d/w.conf": "[Service]\nWatchdogSec=6s\nRestartSec=100ms\n",
 		"systemd/system/systemd-journald-audit.socket":       "[Unit]\nDescription=none: it is the kernel's\n[Socket]\nListenStream=/run/no-audit\n",
 		"systemd/system/vm-www.service":                      "[Service]\nExecStartPre=-/bin/cp /srv/unikernels/www.hvt /run/vm-www\nExecStart=/bin/sleep infinity\n",
 		"systemd/system/vm-other.service":                    "[Service]\nExecStart=/bin/sleep infinity\n",
@@ -344,6 +344,19 @@ somebody:x:993:993::/nonexistent:/bin/sh
 	if state, result, status := r.show(www, "ActiveState"), r.show(www, "Result"), r.show(www, "ExecMainStatus"); state != "inactive" || result != "success" || status != "143" {
 		t.Errorf("stopped it is %s, %s, %s", state, result, status)
 	}
+
+	// While somebody else is the watch, a run by ssh say, it comes again until
+	// that has ended.
+	r.ok("systemd-run", "--quiet", "--unit=holder", "flock", "/var/lib/homelab/www/lock", "sleep", "infinity")
+	eventually(t, "the lock is held", func() bool {
+		_, code := r.run(0, "flock", "--nonblock", "/var/lib/homelab/www/lock", "true")
+		return code != 0
+	})
+	r.ok("systemctl", "start", "--no-block", www)
+	r.becomes(www, "ExecMainStatus", "9")
+	time.Sleep(2 * time.Second) // a limit of five starts would be reached
+	r.ok("systemctl", "stop", "holder")
+	r.becomes(www, "ActiveState", "active")
 
 	// A bad line is nothing that another start mends.
 	if out, code := r.run(0, "systemctl", "start", "homelab-watch@bad"); code == 0 {
