@@ -357,11 +357,11 @@ func TestRenamedDefaultBranch(t *testing.T) {
 func TestBaseOfTheFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "main")
-	seed := w.origin.Clone()
+	seed := w.fresh()
 	w.rules(seed, Rules{Base: "next", Verify: []Command{{Run: "exit 1"}}})
 	seed.Commit("next decides")
 	seed.Git("push", "--quiet", "origin", "HEAD:main", w.first+":refs/heads/next")
-	c := w.origin.Clone()
+	c := w.fresh()
 	c.Git("checkout", "--quiet", "-b", "fan", w.first)
 	c.Write("fan", "x")
 	c.Commit("fan")
@@ -575,7 +575,7 @@ func TestSixLanders(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			w := newWorld(t, "main")
 			var repos []*gittest.Repo
-			shared := w.origin.Clone()
+			shared := w.fresh()
 			for i := range 6 {
 				name := fmt.Sprintf("f%d", i)
 				if how == "clones" {
@@ -915,7 +915,7 @@ func TestAfterARevert(t *testing.T) {
 	r, s := w.land(c, Options{})
 	wants(t, r, s, fault.OK, Landed)
 	landed := r.Landed
-	x := w.origin.Clone()
+	x := w.fresh()
 	x.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-commit", "-m", "1", string(landed))
 	reverts := x.Commit("Undo it\n\nHomelab-Reverts: " + string(landed) + "\n")
 	x.Git("push", "--quiet", "origin", "HEAD:main")
@@ -951,7 +951,7 @@ func TestAfterARevertByHand(t *testing.T) {
 	c := w.clone("anna/fan", "fan")
 	r, s := w.land(c, Options{})
 	wants(t, r, s, fault.OK, Landed)
-	x := w.origin.Clone()
+	x := w.fresh()
 	x.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-edit", string(r.Landed))
 	x.Git("push", "--quiet", "origin", "HEAD:main")
 	w.note(x.Git("rev-parse", "HEAD^{tree}"))
