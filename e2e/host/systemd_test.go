@@ -38,25 +38,21 @@ func TestUnitVerified(t *testing.T) {
 	}
 	// The program has to be there.
 	unit := strings.Replace(string(b), "/usr/local/bin/homelab", program(t), 1)
-	verify := func(unit string) string {
+	verify := func(unit string) (said, all string) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "homelab-watch@www.service")
 		if err := os.WriteFile(file, []byte(unit), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(analyze, "verify", "--man=no", file).CombinedOutput()
-		// What it says of this machine's other units is not about this one.
-		said := strings.Join(regexp.MustCompile(`(?m)^.*homelab-watch@.*$`).FindAllString(string(out), -1), "\n")
-		if err != nil && said == "" {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return said
+		// It fails for what is wrong with this machine's other units, too.
+		out, _ := exec.Command(analyze, "verify", "--man=no", file).CombinedOutput()
+		return strings.Join(regexp.MustCompile(`(?m)^.*homelab-watch@.*$`).FindAllString(string(out), -1), "\n"), string(out)
 	}
-	if said := verify(unit); said != "" {
+	if said, all := verify(strings.Replace(unit, "KillMode=", "KilMode=", 1)); !strings.Contains(said, "KilMode") {
+		machine.Skip(t, "systemd-analyze", "a misspelt directive is no news to it: "+all)
+	}
+	if said, _ := verify(unit); said != "" {
 		t.Error(said)
-	}
-	if said := verify(strings.Replace(unit, "KillMode=", "KilMode=", 1)); !strings.Contains(said, "KilMode") {
-		t.Errorf("a misspelt directive is %q", said)
 	}
 }
 
@@ -114,7 +110,7 @@ func newReal(t *testing.T, etc map[string]string) *real {
 	eventually(t, "systemd is up", func() bool {
 		select {
 		case <-done:
-			t.Fatalf("systemd ended: %s", said.String())
+			machine.Skip(t, what, "it ended: "+said.String())
 		default:
 		}
 		b, _ := os.ReadFile(filepath.Join(r.unified, "init.scope/cgroup.procs"))
