@@ -99,6 +99,7 @@ const (
 	limitedLeast   = time.Minute // after a 429
 	hintBurst      = 3
 	hintEvery      = 2 * time.Second
+	unheardAfter   = 2 * time.Second  // at the start
 	troubleAfter   = 10 * time.Minute // and troubleLooks failures
 	troubleLooks   = 3
 	probeFirst     = time.Second
