@@ -19,29 +19,42 @@ func TestUnheard(t *testing.T) {
 	}{
 		"well": {func(*world) {}, func(*world) {}, nil, nil},
 		"a source that refuses": {
-			func(w *world) { w.lookErr = down }, func(w *world) { w.lookErr = nil },
-			[]string{"trouble the source cannot be asked: 503"}, []string{"recovered the source answers"},
+			func(w *world) { w.lookErr = down },
+			func(w *world) { w.lookErr = nil },
+			[]string{"trouble the source cannot be asked: 503"},
+			[]string{"recovered the source answers"},
 		},
 		"a source that is silent, and then refuses": {
-			func(w *world) { w.lookErr, w.took[DoLook] = down, 15*time.Second }, func(w *world) { w.lookErr = nil },
-			[]string{"note the source has not answered yet"}, []string{"trouble the source cannot be asked: 503", "recovered the source answers"},
+			func(w *world) { w.lookErr, w.took[DoLook] = down, 15*time.Second },
+			func(w *world) { w.lookErr = nil },
+			[]string{"note the source has not answered yet"},
+			[]string{"trouble the source cannot be asked: 503", "recovered the source answers"},
 		},
 		"a slow source": {
-			func(w *world) { w.took[DoLook] = 5 * time.Second }, func(*world) {},
-			[]string{"note the source has not answered yet"}, nil,
+			func(w *world) { w.took[DoLook] = 5 * time.Second },
+			func(*world) {},
+			[]string{"note the source has not answered yet"},
+			nil,
 		},
 		"one failure": {
 			func(w *world) {
 				w.answer = func(Query) (Look, error) { w.answer = nil; return Look{}, down }
-			}, func(*world) {}, nil, nil,
+			},
+			func(*world) {},
+			nil,
+			nil,
 		},
 		"a target that cannot be asked": {
-			func(w *world) { w.observe = func() (Observation, error) { return Observation{}, down } }, func(w *world) { w.observe = nil },
-			[]string{"trouble the target cannot be asked: 503"}, []string{"recovered the target answers"},
+			func(w *world) { w.observe = func() (Observation, error) { return Observation{}, down } },
+			func(w *world) { w.observe = nil },
+			[]string{"trouble the target cannot be asked: 503"},
+			[]string{"recovered the target answers"},
 		},
 		"a target that is silent": {
-			func(w *world) { w.took[DoObserve] = 5 * time.Second }, func(*world) {},
-			[]string{"note the target has not answered yet"}, nil,
+			func(w *world) { w.took[DoObserve] = 5 * time.Second },
+			func(*world) {},
+			[]string{"note the target has not answered yet"},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
