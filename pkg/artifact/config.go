@@ -102,6 +102,7 @@ const (
 	firstAge       = 5 * time.Second // of an answer that does for a first look
 	hintBurst      = 3
 	hintEvery      = 2 * time.Second
+	unheardAfter   = 2 * time.Second  // at the start
 	troubleAfter   = 10 * time.Minute // and troubleLooks failures
 	troubleLooks   = 3
 	probeFirst     = time.Second

@@ -36,6 +36,9 @@ func (k *core) consider() bool {
 			return false
 		}
 	}
+	if s.LastGood.IsZero() {
+		return false // it was offered to another process: whether it still is, and can be had, is not known
+	}
 	by := ByItself
 	if m.Permit == c.ID {
 		by = ByRetry

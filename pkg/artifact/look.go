@@ -39,7 +39,7 @@ func (k *core) lookNow() bool {
 	}
 	q.Since = k.since(q.End)
 	s.op++
-	s.look = slot{DoLook, s.op}
+	s.look, s.lookAt = slot{DoLook, s.op}, k.now
 	s.asked = q.Expect
 	k.out = append(k.out, Effect{Do: DoLook, Op: s.op, Query: q})
 	return true
@@ -98,9 +98,7 @@ func (k *core) looked(in Input) {
 		k.notLooked(f)
 		return
 	}
-	if s.Troubled || s.Stale {
-		k.tell(RecoveredEvent, "", "the source answers again")
-	}
+	k.answers()
 	s.fails, s.lookErr, s.Troubled, s.Stale = 0, nil, false, false
 	s.LastGood = k.now
 	l := in.Look
@@ -130,6 +128,18 @@ func (k *core) looked(in Input) {
 	}
 	k.schedule(l.Limit)
 	k.onceMore()
+}
+
+// answers ends what was said of a source that did not.
+func (k *core) answers() {
+	s := &k.s
+	switch {
+	case s.Troubled || s.Stale:
+		k.tell(RecoveredEvent, "", "the source answers again")
+	case s.sourceMute == refusing:
+		k.tell(RecoveredEvent, "", "the source answers")
+	}
+	s.sourceMute = heard
 }
 
 // onceMore looks again for a hint that came while the source was being looked
@@ -196,9 +206,7 @@ func (k *core) notLooked(f *Failure) {
 		if s.lookErr == nil || s.lookErr.Class != Absent {
 			k.tell(SourceEvent, "", "%s", f.Error())
 		}
-		if s.Troubled || s.Stale {
-			k.tell(RecoveredEvent, "", "the source answers again")
-		}
+		k.answers()
 		s.lookErr, s.fails, s.LastGood, s.Stale, s.Troubled = f, 0, k.now, false, false
 		k.schedule(f.RetryAfter)
 		k.onceMore()

@@ -208,3 +208,29 @@ func TestHaltedStays(t *testing.T) {
 		t.Errorf("after retry: %v, reply %+v, activated %d\n%s", w.s.Shown(), w.replies[n], len(w.activated), w.story())
 	}
 }
+
+// What was on offer to another process is not begun before the source has said
+// again what it offers: what held it may be hidden by the very same outage.
+func TestOfferedToAnotherProcess(t *testing.T) {
+	w := newWorld(t).settled()
+	w.candidate("b", 2)
+	w.stage = func() error { return fails(Hold, NoWayBack) }
+	if o := w.once(Request{}); o.Kind != fault.Held {
+		t.Fatalf("%+v", o)
+	}
+	w.stage = nil
+	again := func(lookErr error) Outcome {
+		w.lookErr = lookErr
+		w.restart()
+		n := w.ask(Request{Verb: Hint})
+		w.run(time.Hour)
+		w.check()
+		return w.replies[n]
+	}
+	if o := again(fails(Transient, "")); o.Kind != fault.Unreachable || len(w.activated) > 0 {
+		t.Errorf("%+v, activated %v\n%s", o, w.activated, w.story())
+	}
+	if o := again(nil); o.Kind != fault.OK || w.runs != id("b") {
+		t.Errorf("%+v, %s runs\n%s", o, w.runs, w.story())
+	}
+}

@@ -47,7 +47,7 @@ func TestGuardEveryCommit(t *testing.T) {
 			c.Commit("oops")
 			c.Git("rm", "-q", ".gitattributes")
 			c.Commit("asks no more")
-			x := w.origin.Clone()
+			x := w.fresh()
 			x.Git("rm", "-q", ".gitattributes")
 			x.Commit("asks no more")
 			x.Git("push", "-q", "origin", "HEAD:main")

@@ -142,7 +142,7 @@ func TestProposalFromTheDefaultBranch(t *testing.T) {
 	w := newWorld(t, "main")
 	w.origin.Git("branch", "release", "main")
 	hook(t, w.origin, "update", "case $1 in refs/heads/release) echo 'GH006: Protected branch'; exit 1;; esac\n")
-	c := w.origin.Clone()
+	c := w.fresh()
 	c.Write("fix", "x")
 	c.Commit("fix")
 	w.unchanged(c, func() {

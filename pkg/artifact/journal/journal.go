@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"homelab/pkg/artifact"
 	"homelab/pkg/flock"
@@ -103,7 +104,7 @@ func (j *Journal) open(m artifact.Memory, rep Report, end int64) error {
 	if err := os.Remove(filepath.Join(j.dir, newFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(j.dir, linesFile), os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(j.dir, linesFile), os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrNotExist) || rep.Lost != "" {
 		if err == nil {
 			_ = f.Close()
@@ -168,7 +169,7 @@ func (j *Journal) append(l artifact.Line) error {
 // older one. A crash anywhere in between leaves at least one that is whole.
 func (j *Journal) rotate(m artifact.Memory) error {
 	at := filepath.Join(j.dir, newFile)
-	f, err := os.OpenFile(at, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // the watch's own directory
+	f, err := os.OpenFile(at, os.O_CREATE|os.O_TRUNC|os.O_RDWR|syscall.O_NOFOLLOW, 0o600) //nolint:gosec // the watch's own directory
 	if err != nil {
 		return err
 	}
@@ -203,14 +204,16 @@ func (j *Journal) Close() error {
 	return errors.Join(err, j.lock.Release())
 }
 
-// atomically replaces a file: readers see the old or the new one, whole.
+// atomically replaces a file: readers see the old or the new one, whole. Links
+// are never written through: who acts for another user, as root does, must not
+// be led to a file of his own.
 func (j *Journal) atomically(name string, mode fs.FileMode, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(j.dir, name)
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode) //nolint:gosec // the watch's own directory, and under its lock
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, mode) //nolint:gosec // the watch's own directory, and under its lock
 	if err != nil {
 		return err
 	}

@@ -256,6 +256,36 @@ func TestLockAndReaders(t *testing.T) {
 	}
 }
 
+// TestLinks: what is written goes to the watch's own files, never through a
+// link to another's.
+func TestLinks(t *testing.T) {
+	for _, name := range []string{linesFile, newFile, stateFile + ".tmp"} {
+		dir := t.TempDir()
+		k, _ := open(t, dir)
+		k.life()
+		k.j.Close()
+		victim := filepath.Join(t.TempDir(), "victim")
+		at := filepath.Join(dir, name)
+		if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(at); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(victim, at); err != nil {
+			t.Fatal(err)
+		}
+		if j, m, _, err := Open(t.Context(), dir); err == nil {
+			k.j, k.m = j, m
+			k.life()
+			j.Close()
+		}
+		if got, err := os.ReadFile(victim); err != nil || string(got) != "mine" {
+			t.Errorf("%s: the file behind the link is %q, %v", name, got, err)
+		}
+	}
+}
+
 // TestBroken: after a failed write nothing more is accepted.
 func TestBroken(t *testing.T) {
 	k, _ := open(t, t.TempDir())

@@ -134,6 +134,7 @@ type loop struct {
 	stops    int
 	observed bool
 	warnings []string
+	found    journal.Report // what reading the journal found amiss; not told yet
 	broken   *breakage
 	broke    breakage // the last one
 	reload   *Options
@@ -188,7 +189,7 @@ func open(ctx context.Context, o Options, m mode) (*loop, error) {
 	l.s = artifact.New(memory)
 	l.hub.phase = l.s.Memory.Phase
 	o.Desk.open(l.store, m == dry, l.hookLine)
-	l.report(rep)
+	l.found = rep
 	if m != dry {
 		l.teller = notify.Open(l.base, notify.Options{Dir: o.Place.Dir(), Receivers: o.Receivers, Say: l.delivery, Now: o.Now, Dice: rand.Float64}, l.facts())
 	}
@@ -286,6 +287,7 @@ func (l *loop) run(ctx context.Context, first *artifact.Request) {
 	defer cancel()
 	go relay(over, l.o.Signals, func(k fault.Kind) { l.box.post(func() { l.stop(k) }) })
 	go relay(over, l.o.Reload, func(o Options) { l.box.post(func() { l.reload = &o }) })
+	l.report(l.found) // nobody listened before
 	l.see()
 	l.keep()
 	l.feed(artifact.Input{What: artifact.Begin})

@@ -56,6 +56,22 @@ func TestOnceDeploysAndProves(t *testing.T) {
 	})
 }
 
+// A memory that was lost is in the story too, as what failed is forgotten with it.
+func TestLostIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.deployed(t.Context())
+		for _, name := range []string{"state.json", "journal.jsonl"} {
+			if err := os.WriteFile(filepath.Join(w.o.Place.Dir(), name), []byte("x\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.once(t.Context(), artifact.Request{}); err != nil || !strings.Contains(w.story(), "this is a first start") {
+			t.Errorf("%v:\n%s", err, w.story())
+		}
+	})
+}
+
 func TestOnceRollsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
