@@ -220,8 +220,8 @@ func (f *fleet) finish(ctx context.Context, ended []run.Member, story *watchStor
 	story.close()
 	worst, at := deciding(ended, kinds)
 	d := r.lines[at]
-	r.Header = ui.Header{Kind: watchKind, Verdict: d.Verdict, Reason: d.Report.Watch + ": " + d.Reason, Next: d.Next}
-	if strings.HasPrefix(d.Reason, d.Report.Watch+" ") {
+	r.Header = ui.Header{Kind: watchKind, Verdict: d.Verdict, Reason: d.Watch + ": " + d.Reason, Next: d.Next}
+	if strings.HasPrefix(d.Reason, d.Watch+" ") {
 		r.Reason = d.Reason
 	}
 	if same := len(ended); worst == fault.OK && same == count(kinds, worst) {

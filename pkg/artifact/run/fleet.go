@@ -171,7 +171,7 @@ func (t *fleet) close() {
 		}
 		m.box.close()
 		m.unheard()
-		m.loop.close()
+		m.close()
 	}
 }
 
@@ -261,7 +261,7 @@ func (t *fleet) turn(ctx context.Context, m *member) {
 		m.cancel()
 		m.box.close()
 		m.hub.close()
-		m.loop.close()
+		m.close()
 		m.out.Err = bug
 	} else {
 		m.out.Result, m.out.Err = m.finish(m.began)

@@ -372,7 +372,7 @@ type library struct {
 	key  string
 }
 
-func (l library) Look(ctx context.Context, q artifact.Query) (artifact.Look, error) {
+func (l library) Look(ctx context.Context, _ artifact.Query) (artifact.Look, error) {
 	return share.Ask(ctx, l.host, l.key, func(err error) (time.Duration, bool) {
 		f, ok := errors.AsType[*artifact.Failure](err)
 		return 0, ok && f.Limited

@@ -259,7 +259,8 @@ func (h *Host) share(ctx context.Context, s *Sitting, key string, ask func(conte
 // begin starts an exchange. It goes on as long as anybody waits for it,
 // whoever asked first.
 func (h *Host) begin(ctx context.Context, key string, ask func(context.Context, func()) (any, error)) *answer {
-	a := &answer{done: make(chan struct{}), dice: min(max(rand.Float64(), 1e-9), 1-1e-9)}
+	dice := rand.Float64() //nolint:gosec // it spreads looks
+	a := &answer{done: make(chan struct{}), dice: min(max(dice, 1e-9), 1-1e-9)}
 	h.forget()
 	h.answers[key] = a
 	ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -223,12 +223,12 @@ func TestHold(t *testing.T) {
 			t.Error(err)
 		}
 		asked := o.count()
-		for _, left := range []time.Duration{60, 35, 1} {
-			time.Sleep(time.Until(h.held) - left*time.Second)
+		for _, left := range []time.Duration{time.Minute, 35 * time.Second, time.Second} {
+			time.Sleep(time.Until(h.held) - left)
 			_, _, err := look(t.Context(), h, o, "k", time.Now())
 			f, _ := errors.AsType[*artifact.Failure](err)
-			if f == nil || f.Class != artifact.Transient || !f.Limited || !f.Shared || f.RetryAfter != left*time.Second {
-				t.Errorf("%s: %#v", left*time.Second, err)
+			if f == nil || f.Class != artifact.Transient || !f.Limited || !f.Shared || f.RetryAfter != left {
+				t.Errorf("%s: %#v", left, err)
 			}
 			if _, err := h.Enter(t.Context(), true); err == nil {
 				t.Error("a body was fetched")
