@@ -53,6 +53,18 @@ watches:
 	}
 }
 
+// daemon starts the watch and returns when it has looked once: it will not look
+// again soon by itself.
+func (s *site) daemon() *process {
+	s.t.Helper()
+	p := s.start("deploy", "watch", "www")
+	eventually(s.t, "the daemon has looked", func() bool {
+		out := s.run("deploy", "watch", "status", "www", "--json").out
+		return strings.Contains(out, `"daemon":true`) && strings.Contains(out, `"last_good":`)
+	})
+	return p
+}
+
 // page returns the one match of the expression in the page about watches.
 func page(t *testing.T, expression string) string {
 	t.Helper()
@@ -216,10 +228,7 @@ func TestSSHLooks(t *testing.T) {
 	d.command().end().is(t, 0, second)
 	d.command(first).end().is(t, 6, second)
 
-	w := s.start("deploy", "watch", "www")
-	eventually(t, "the daemon answers", func() bool {
-		return strings.Contains(s.run("deploy", "watch", "status", "www", "--json").out, `"daemon":true`)
-	})
+	w := s.daemon()
 	third := put("three")
 	a = d.command(third).end().is(t, 0, `"verdict":"live"`)
 	if !strings.Contains(a.out, `"type":"verify"`) || !strings.Contains(w.err.String(), short(third)) || s.running() != third || s.actions() != 3 {
@@ -239,10 +248,7 @@ func TestSSHBreaks(t *testing.T) {
 			d := newDoor(s)
 			d.command(put("one")).end().is(t, 0, "")
 			if beside {
-				s.start("deploy", "watch", "www")
-				eventually(t, "the daemon answers", func() bool {
-					return strings.Contains(s.run("deploy", "watch", "status", "www", "--json").out, `"daemon":true`)
-				})
+				s.daemon()
 			}
 			s.write("slow", "")
 			second := put("two")
