@@ -305,6 +305,9 @@ func verdictOf(line string) (string, bool) {
 // prints something else that, and one line when there is nothing of it.
 func (a *attempt) oneLine(out string) error {
 	results, want := 0, a.targets()
+	if a.path() == "deploy watch" && strings.Count(out, "\n") == 1 {
+		want = 1 // none of them has begun
+	}
 	last := ""
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\n")
@@ -353,7 +356,8 @@ func known(verdict string) bool {
 
 // targets is how many result lines the command line asks for.
 func (a *attempt) targets() int {
-	if a.path() != "deploy wait" || a.code == fault.Usage.Code() {
+	several := a.path() == "deploy wait" || a.path() == "deploy watch"
+	if !several || a.code == fault.Usage.Code() {
 		return 1
 	}
 	c, rest, err := tree().Find(a.args[1:])

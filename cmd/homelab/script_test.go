@@ -22,7 +22,7 @@ import (
 // its own with its own signals, exit code and streams, in a real checkout,
 // against a server behind TLS that only the pinned dial reaches. Scripts wait
 // far more than they compute, so many run at once.
-const scriptsAtOnce = "16"
+const scriptsAtOnce = "20"
 
 func TestMain(m *testing.M) {
 	testscript.Main(suite{m}, map[string]func(){"homelab": main, legacy.Name: main, "dockersim": dockersim.Main, "composesim": composesim.Main})

@@ -29,14 +29,13 @@ import (
 	"homelab/pkg/registry"
 	"homelab/pkg/transport"
 	"homelab/pkg/ui"
-	"homelab/pkg/woodpecker"
 	"homelab/verbs/deploy"
 )
 
 const watchHelp = "homelab deploy watch --help"
 
 func (a *app) watchDeps() deploy.WatchDeps {
-	return deploy.WatchDeps{Env: a.watchEnv, Build: a.buildWatch, Signals: a.watchSignals, Secret: a.secretFile, Notify: a.notify}
+	return deploy.WatchDeps{Env: a.watchEnv, Build: a.buildWatch, Together: a.watchesTogether(), Signals: a.watchSignals, Secret: a.secretFile, Notify: a.notify}
 }
 
 func (a *app) watchEnv() deploy.WatchEnv {
@@ -99,6 +98,7 @@ type watchParts struct {
 	out  watchrun.Options
 	desk *watchrun.Desk
 
+	common   *watchCommon      // of the watches of this process; nil: there is one
 	registry *registry.Client  // of the target, and of a source without a way of its own
 	asks     *websource.Client // of the source's origin, if files come from one
 	asked    *url.URL
@@ -111,7 +111,13 @@ func (a *app) buildWatch(_ context.Context, s deploy.WatchSpec) (watchrun.Option
 	if err != nil {
 		return watchrun.Options{}, err
 	}
-	w := &watchParts{app: a, s: s, e: e, desk: watchrun.NewDesk()}
+	return (&watchParts{app: a, s: s, e: e}).build()
+}
+
+// build makes everything of it.
+func (w *watchParts) build() (watchrun.Options, error) {
+	s := w.s
+	w.desk = watchrun.NewDesk()
 	w.out = watchrun.Options{Config: s.Config, Desk: w.desk}
 	for _, step := range []func() error{w.pair, w.source, w.target, w.probes, w.proofs, w.lease, w.receivers} {
 		if err := step(); err != nil {
@@ -190,7 +196,7 @@ func (w *watchParts) source() error {
 		if err != nil {
 			return err
 		}
-		w.came(spec.String(), artifact.Image, image.New(spec, client))
+		w.came(spec.String(), artifact.Image, image.New(spec, w.images(client, spec.Registry)))
 	case "woodpecker":
 		return w.pipeline()
 	case "git+https", "git+ssh", "git", "stack":
@@ -217,25 +223,17 @@ func (w *watchParts) pipeline() error {
 	if missing := w.e.MissingServer(); missing != nil {
 		return missing
 	}
-	var token func(context.Context) (transport.Secret, error)
-	if w.e.MissingToken() == nil {
-		tokens, err := w.tokens(w.e)
-		if err != nil {
-			return err
-		}
-		token = tokens.get
-	}
-	stack, err := w.stack(w.e, token)
+	server, err := w.woodpeckerServer()
 	if err != nil {
 		return err
 	}
-	d := pipeline.Deps{Server: woodpecker.New(woodpecker.Options{
-		Base: w.e.Server.V, Transport: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(),
-	})}
+	d := pipeline.Deps{Server: server}
 	if spec.Kind() == artifact.Image {
-		if d.Images, err = w.registryOf(spec.Registry()); err != nil {
+		client, err := w.registryOf(spec.Registry())
+		if err != nil {
 			return err
 		}
+		d.Images = w.images(client, spec.Registry())
 	} else if d.File, err = w.files(); err != nil {
 		return err
 	}
@@ -283,7 +281,7 @@ func (w *watchParts) transportTo(base *url.URL) (*transport.Stack, error) {
 		}
 		o.Token = func(context.Context) (transport.Secret, error) { return secret, nil }
 	}
-	return transport.New(o)
+	return w.stackTo(o, w.s.FromDial, w.s.FromTokenFile)
 }
 
 // client is what asks one origin.
@@ -293,7 +291,7 @@ func (w *watchParts) client(base *url.URL) (*websource.Client, error) {
 		return nil, err
 	}
 	w.asked = base
-	w.asks = websource.NewClient(websource.Options{Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25})
+	w.asks = w.clientOf(base, stack, w.shared())
 	return w.asks, nil
 }
 
@@ -307,10 +305,10 @@ func (w *watchParts) registryOf(host string) (*registry.Client, error) {
 			return nil, err
 		}
 		o.Transport = stack
-		return registry.New(o)
+		return w.registryWith(o, host, w.s.FromDial, w.s.FromCAFile)
 	}
 	if w.registry == nil {
-		c, err := registry.New(o)
+		c, err := w.registryWith(o)
 		if err != nil {
 			return nil, err
 		}
@@ -403,7 +401,7 @@ func (w *watchParts) workload() error {
 	if err != nil {
 		return err
 	}
-	cluster, err := w.connectCluster(w.e, spec.Namespace)
+	cluster, err := w.cluster(spec.Namespace)
 	if err != nil {
 		return err
 	}
@@ -427,7 +425,7 @@ func (w *watchParts) lease() error {
 	if err != nil {
 		return err
 	}
-	cluster, err := w.connectCluster(w.e, spec.Namespace)
+	cluster, err := w.cluster(spec.Namespace)
 	if err != nil {
 		return err
 	}

@@ -70,13 +70,11 @@ func (w *watchParts) proofs() error {
 // instance is another builder-web. The source's authorities are trusted for it
 // too; its pin and its token are not for it.
 func (w *watchParts) instance(base *url.URL) (*builderweb.Instance, error) {
-	stack, err := transport.New(transport.Options{
+	stack, err := w.stackTo(transport.Options{
 		Base: base, CAFile: w.s.FromCAFile, Proxy: w.e.Proxy, UserAgent: w.userAgent(), Log: w.log(), Redact: &w.redact,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return builderweb.NewInstance(base, websource.NewClient(websource.Options{
-		Next: stack, CloseIdle: stack.CloseIdleConnections, Log: w.log(), Jitter: 0.25,
-	})), nil
+	return builderweb.NewInstance(base, w.clientOf(base, stack, "")), nil
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"homelab/e2e/cluster"
+	"homelab/e2e/machine"
 )
 
 // engine is the one of all tests; a test has images and projects of its own.
@@ -37,8 +38,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		engine.missing = err.Error()
 		fmt.Fprintln(os.Stderr, "e2e: the container engine:", err)
-		// go test shows nothing of a package that passes.
-		_ = os.WriteFile(os.Getenv("HOMELAB_E2E_MISSING"), []byte(err.Error()+"\n"), 0o600)
+		machine.Lacks("a container engine", err.Error())
 	}
 	code := m.Run()
 	stop()

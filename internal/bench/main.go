@@ -62,6 +62,8 @@ func measurements() []measurement {
 		{[]string{"land-time", "land-line", "land-processes"}, landing},
 		{[]string{"stack-render", "stack-restart", "stack-writes", "stack-memory"}, stacks},
 		{[]string{"watch-hint", "watch-poll", "watch-idle", "watch-memory"}, watching},
+		{[]string{"watch-memory-100", "watch-idle-100"}, fleet},
+		{[]string{"watch-day"}, watchDay},
 		{[]string{"memory-watch", "memory-red-50MiB", "memory-logs-50MiB"}, memory},
 		{[]string{"requests-stream", "requests-poll", "requests-poll-new", "lag-poll-long", "day-stream", "day-poll", "chaos"}, simulated},
 	}

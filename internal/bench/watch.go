@@ -172,17 +172,7 @@ func watching(ctx context.Context, b *bench) ([]row, error) {
 	time.Sleep(time.Duration(idle) * watchInterval)
 	asked := g.web.Requests()[before:]
 	per := float64(len(asked)) / float64(idle)
-	pid := fmt.Sprint(g.cmd.Process.Pid)
-	status, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
-	var peak int64
-	if err == nil {
-		for line := range strings.Lines(string(status)) {
-			if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-				_, _ = fmt.Sscan(kib, &peak) // 0: not told
-				peak <<= 10
-			}
-		}
-	}
+	_, peak, _ := memoryOf(g.cmd.Process.Pid)
 	values := func(s sample) map[string]float64 {
 		v := map[string]float64{}
 		s.values("", v)

@@ -133,5 +133,51 @@ func (r *Repo) Commit(message string) string {
 	r.Git("add", "--all")
 	r.count++
 	r.Input(message, "commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "--file=-")
-	return r.Git("rev-parse", "HEAD")
+	return r.head()
+}
+
+// GitDirs returns where git keeps what is this work tree's and what all work
+// trees of the repository share. r.Dir is the work tree's root or a bare
+// repository.
+func (r *Repo) GitDirs() (own, common string) {
+	r.t.Helper()
+	own = filepath.Join(r.Dir, ".git")
+	switch st, err := os.Stat(own); {
+	case err != nil:
+		own = r.Dir
+	case !st.IsDir():
+		link, err := os.ReadFile(own)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		own = r.at(r.Dir, strings.TrimPrefix(string(link), "gitdir: "))
+	}
+	common = own
+	if link, err := os.ReadFile(filepath.Join(own, "commondir")); err == nil {
+		common = r.at(own, string(link))
+	}
+	return own, common
+}
+
+// at is the path that was read from a file in dir.
+func (*Repo) at(dir, path string) string {
+	path = strings.TrimSpace(path)
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	return path
+}
+
+// head is the commit that was just made. To read it takes no process.
+func (r *Repo) head() string {
+	r.t.Helper()
+	own, common := r.GitDirs()
+	data, err := os.ReadFile(filepath.Join(own, "HEAD"))
+	if ref, ok := strings.CutPrefix(string(data), "ref: "); err == nil && ok {
+		data, err = os.ReadFile(filepath.Join(common, filepath.FromSlash(strings.TrimSpace(ref))))
+	}
+	if err != nil {
+		return r.Git("rev-parse", "HEAD")
+	}
+	return strings.TrimSpace(string(data))
 }

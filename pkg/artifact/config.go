@@ -15,6 +15,7 @@ type Config struct {
 	Timeout time.Duration
 
 	Interval   time.Duration // between looks
+	FirstLook  time.Duration // before the first one: many watches do not look at once
 	StaleAfter time.Duration // alarm without a good look; 0 never
 
 	Initial Initial
@@ -96,9 +97,12 @@ const (
 	expectBrief    = 30 * time.Second
 	retryOnce      = time.Second
 	backoffMost    = 15 * time.Minute
-	limitedLeast   = time.Minute // after a 429
+	limitedLeast   = time.Minute     // after a 429
+	limitedSpread  = 5 * time.Second // over which the watches of a host come back after one
+	firstAge       = 5 * time.Second // of an answer that does for a first look
 	hintBurst      = 3
 	hintEvery      = 2 * time.Second
+	unheardAfter   = 2 * time.Second  // at the start
 	troubleAfter   = 10 * time.Minute // and troubleLooks failures
 	troubleLooks   = 3
 	probeFirst     = time.Second

@@ -221,7 +221,7 @@ func (k *core) again(f *Failure, base time.Duration) {
 	s.stepErr = f
 	d := k.backoff(s.stepFails, base)
 	s.stepAt = k.now.Add(max(d, f.RetryAfter))
-	if f.Limited {
+	if f.Limited && !f.Shared {
 		s.stepAt = later2(s.stepAt, k.now.Add(limitedLeast))
 	}
 	if s.stepFails == 2 {

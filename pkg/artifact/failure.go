@@ -44,7 +44,10 @@ type Failure struct { //nolint:errname // it is data as much as an error, and tr
 	// Limited: the server counts requests (429). At least a minute of silence,
 	// which no hint breaks.
 	Limited bool
-	Err     error // cause; may be nil
+	// Shared: another watch of this process was told so, and RetryAfter is what is
+	// left of it; nothing was asked.
+	Shared bool
+	Err    error // cause; may be nil
 }
 
 func (f *Failure) Error() string {

@@ -42,6 +42,7 @@ type Input struct {
 	Err error // Result: nil it worked
 
 	Look        Look          // of DoLook
+	Age         time.Duration // of DoLook: how long ago another watch was told this; 0: just now
 	Observation Observation   // of DoObserve, and Saw
 	Stage       Stage         // of DoStage
 	Proofs      Proofs        // of DoVerify; the hash needs no saying

@@ -37,11 +37,32 @@ func (k *core) lookNow() bool {
 			}
 		}
 	}
+	q.Since = k.since(q.End)
 	s.op++
-	s.look = slot{DoLook, s.op}
+	s.look, s.lookAt = slot{DoLook, s.op}, k.now
 	s.asked = q.Expect
 	k.out = append(k.out, Effect{Do: DoLook, Op: s.op, Query: q})
 	return true
+}
+
+// since is how old an answer may be that another watch got: of the second half
+// of the wait that ends now, and not older than whoever asked for this look.
+func (k *core) since(end bool) time.Time {
+	s := &k.s
+	if end {
+		return k.now
+	}
+	at := k.now.Add(-firstAge)
+	if !s.lookedAt.IsZero() {
+		at = k.now.Add(-min(k.now.Sub(s.lookedAt), k.c.Interval) / 2)
+	}
+	at = later2(at, s.hinted)
+	for _, r := range s.requests {
+		if !r.looked && r.follows == 0 {
+			at = later2(at, r.at)
+		}
+	}
+	return at
 }
 
 // asking is which request's expectation the next look names: one at the end
@@ -68,7 +89,7 @@ func (k *core) asking() int {
 func (k *core) looked(in Input) {
 	s, m := &k.s, k.m()
 	s.Looks++
-	s.lookedOp = in.Op
+	s.lookedOp, s.lookedAt = in.Op, k.now.Add(-in.Age)
 	f := FailureOf(in.Err, Transient)
 	if f == nil && in.Look.Candidate != nil {
 		f = k.unfit(*in.Look.Candidate)
@@ -77,9 +98,7 @@ func (k *core) looked(in Input) {
 		k.notLooked(f)
 		return
 	}
-	if s.Troubled || s.Stale {
-		k.tell(RecoveredEvent, "", "the source answers again")
-	}
+	k.answers()
 	s.fails, s.lookErr, s.Troubled, s.Stale = 0, nil, false, false
 	s.LastGood = k.now
 	l := in.Look
@@ -109,6 +128,18 @@ func (k *core) looked(in Input) {
 	}
 	k.schedule(l.Limit)
 	k.onceMore()
+}
+
+// answers ends what was said of a source that did not.
+func (k *core) answers() {
+	s := &k.s
+	switch {
+	case s.Troubled || s.Stale:
+		k.tell(RecoveredEvent, "", "the source answers again")
+	case s.sourceMute == refusing:
+		k.tell(RecoveredEvent, "", "the source answers")
+	}
+	s.sourceMute = heard
 }
 
 // onceMore looks again for a hint that came while the source was being looked
@@ -175,9 +206,7 @@ func (k *core) notLooked(f *Failure) {
 		if s.lookErr == nil || s.lookErr.Class != Absent {
 			k.tell(SourceEvent, "", "%s", f.Error())
 		}
-		if s.Troubled || s.Stale {
-			k.tell(RecoveredEvent, "", "the source answers again")
-		}
+		k.answers()
 		s.lookErr, s.fails, s.LastGood, s.Stale, s.Troubled = f, 0, k.now, false, false
 		k.schedule(f.RetryAfter)
 		k.onceMore()
@@ -192,7 +221,9 @@ func (k *core) notLooked(f *Failure) {
 	s.lookErr, s.failedAt = f, k.now
 	d := max(k.backoff(s.fails, k.c.Interval), f.RetryAfter)
 	if f.Limited {
-		d = max(d, limitedLeast)
+		if d = max(d, limitedLeast); f.Shared {
+			d = f.RetryAfter + time.Duration(k.dice*float64(limitedSpread))
+		}
 		s.limited = k.now.Add(d)
 	} else if soon := k.soon(); soon > 0 && f.RetryAfter == 0 {
 		d = min(d, max(soon, retryOnce))
@@ -267,7 +298,8 @@ func (k *core) schedule(limit time.Duration) {
 	if soon := k.soon(); soon > 0 && !s.blind {
 		d = min(d, soon)
 	}
-	s.nextLook = k.now.Add(max(d, limit))
+	// Watches that share an answer stay together.
+	s.nextLook = s.lookedAt.Add(max(d, limit))
 	for _, r := range s.requests {
 		// The end of a wait has a look of its own.
 		if end := r.deadline(); !r.Detached && r.Wait > 0 && !r.Expect.IsZero() && !r.ended && r.follows == 0 && end.Before(s.nextLook) {
@@ -280,6 +312,7 @@ func (k *core) schedule(limit time.Duration) {
 // While the target changes it is kept, and looked once afterwards.
 func (k *core) hint() {
 	s := &k.s
+	s.hinted = k.now
 	if !k.mayLook() {
 		// One that is due already begins after this hint, and answers it.
 		s.again = s.again || s.look.op != 0 || !k.due(s.nextLook)

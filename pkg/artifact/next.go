@@ -11,7 +11,7 @@ import (
 func (k *core) take(in Input) {
 	s := &k.s
 	if s.began.IsZero() {
-		s.began, s.nextLook, s.nextObserve = k.now, k.now, k.now
+		s.began, s.nextLook, s.nextObserve = k.now, k.now.Add(k.c.FirstLook), k.now
 		s.tokens, s.tokensAt = hintBurst, k.now
 		if k.m().Attempt != nil {
 			s.step, s.window = stepRecover, k.now
@@ -149,6 +149,7 @@ func (k *core) timeUp() bool {
 // looks it may have come back, so the last word has a look of that time.
 func (k *core) alarms() {
 	s := &k.s
+	k.unheard()
 	if !s.Troubled && s.fails >= troubleLooks && k.lastWord(s.failing.Add(troubleAfter)) {
 		s.Troubled = true
 		k.tell(TroubleEvent, "", "the source cannot be asked: %s", s.lookErr.Error())
@@ -156,6 +157,34 @@ func (k *core) alarms() {
 	if !s.Stale && k.c.StaleAfter > 0 && k.lastWord(k.staleAt()) {
 		s.Stale = true
 		k.tell(TroubleEvent, "", "no answer from the source for %s", k.c.StaleAfter)
+	}
+}
+
+// unheard says at the start, when somebody may be looking on, whom nothing was
+// heard of yet. Later a failure or two are no news.
+func (k *core) unheard() {
+	s := &k.s
+	if k.m().Attempt != nil {
+		return // what is in progress says so itself
+	}
+	switch waiting := s.work.do == DoObserve && k.due(s.began.Add(unheardAfter)); {
+	case s.targetMute == heard || !s.ObservedAt.IsZero():
+		s.targetMute = heard
+	case s.observeFail >= 2 && s.targetMute != refusing:
+		s.targetMute = refusing
+		k.tell(TroubleEvent, "", "the target cannot be asked: %s", s.observeErr.Error())
+	case s.observeFail == 0 && waiting && s.targetMute == unheardOf:
+		s.targetMute = waitedFor
+		k.tell(NoteEvent, "", "the target has not answered yet")
+	}
+	switch waiting := s.look.op != 0 && k.due(s.lookAt.Add(unheardAfter)); {
+	case s.sourceMute == heard || s.lookErr != nil && s.lookErr.Class == Refused:
+	case s.fails >= 2 && s.sourceMute != refusing:
+		s.sourceMute = refusing
+		k.tell(TroubleEvent, "", "the source cannot be asked: %s", s.lookErr.Error())
+	case s.fails == 0 && waiting && s.sourceMute == unheardOf:
+		s.sourceMute = waitedFor
+		k.tell(NoteEvent, "", "the source has not answered yet")
 	}
 }
 
@@ -258,6 +287,10 @@ func (k *core) observed(o Observation) {
 	}
 	s.observeFail, s.nextObserve = 0, k.now.Add(observeEvery)
 	s.Observed, s.ObservedAt = o, k.now
+	if s.targetMute == refusing {
+		k.tell(RecoveredEvent, "", "the target answers")
+	}
+	s.targetMute = heard
 	switch {
 	case o.Sight == Unknown || m.Halt != "" || m.Contended != "" || m.Offered != nil && m.Permit == m.Offered.ID:
 		// Memory is all there is, or a person has the matter in hand.

@@ -37,6 +37,9 @@ type Query struct {
 	Running *Version
 	// Expect is what somebody waits for; zero nobody does.
 	Expect Expectation
+	// Since is how old an answer may be that another watch of this process was
+	// given to the same question; zero: as old as any.
+	Since time.Time
 	// Half and End say that half of, or all, the wait for Expect is over: the
 	// times to ask whether its build failed.
 	Half, End bool

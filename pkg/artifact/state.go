@@ -35,9 +35,12 @@ type State struct {
 
 	// The source.
 	look     slot
+	lookAt   time.Time   // since when it runs
 	asked    Expectation // named in the look under way, or in the last one
 	nextLook time.Time
 	lookedOp int64     // number of the last look that ended
+	lookedAt time.Time // when its answer was given
+	hinted   time.Time // the last hint
 	fails    int       // in a row
 	failing  time.Time // since when
 	failedAt time.Time // the last one
@@ -51,6 +54,8 @@ type State struct {
 	tokensAt time.Time
 	hintAt   time.Time // of the last look that a hint was given
 	again    bool      // a hint came while nothing could be looked at
+
+	sourceMute, targetMute mute
 
 	// The target.
 	nextObserve time.Time
@@ -84,6 +89,16 @@ type State struct {
 	stopped  fault.Kind
 	stopAt   time.Time
 }
+
+// mute is what was said of somebody who is asked for the first time.
+type mute int
+
+const (
+	unheardOf mute = iota // nothing
+	waitedFor             // that there is no answer yet
+	refusing              // that there is none to be had
+	heard                 // no more is said: it has answered
+)
 
 // slot is one place for an effect that runs.
 type slot struct {
@@ -293,6 +308,12 @@ func (k *core) wake() time.Time {
 	}
 	if k.c.StaleAfter > 0 && !s.Stale {
 		later(k.staleAt())
+	}
+	if m.Attempt == nil && s.targetMute == unheardOf && s.work.do == DoObserve {
+		later(s.began.Add(unheardAfter))
+	}
+	if m.Attempt == nil && s.sourceMute == unheardOf && s.look.op != 0 {
+		later(s.lookAt.Add(unheardAfter))
 	}
 	if !s.Troubled && s.fails >= troubleLooks {
 		later(s.failing.Add(troubleAfter))

@@ -11,23 +11,41 @@ import (
 	"strings"
 )
 
-// Attributed says whether some .gitattributes of the trees, or this clone's
-// own info/attributes, contains one of texts. It is the cheap question before
-// CheckAttr.
+// Attributed says whether some .gitattributes of the trees, this clone's own
+// info/attributes or the user's file at its usual place contains one of texts.
+// It is the cheap question before CheckAttr. It does not look at the file that
+// core.attributesFile names instead of the usual one.
 func (r *Repo) Attributed(ctx context.Context, trees []string, texts ...string) (bool, error) {
 	args := []string{"grep", "--quiet", "--fixed-strings", "--text", "--no-recurse-submodules"}
-	own, err := os.ReadFile(filepath.Join(r.common, "info", "attributes"))
+	var own []byte
+	for _, name := range []string{filepath.Join(r.common, "info", "attributes"), userAttributes(r.env)} {
+		if data, err := os.ReadFile(name); err == nil { //nolint:gosec // where git reads it too
+			own = append(append(own, data...), '\n')
+		}
+	}
 	for _, text := range texts {
-		if err == nil && bytes.Contains(own, []byte(text)) {
+		if bytes.Contains(own, []byte(text)) {
 			return true, nil
 		}
 		args = append(args, "-e", text)
 	}
-	_, err = Run(ctx, r.Objects(append(append(args, trees...), "--", ":(glob)**/.gitattributes")...))
+	_, err := Run(ctx, r.Objects(append(append(args, trees...), "--", ":(glob)**/.gitattributes")...))
 	if failed, ok := errors.AsType[*CommandError](err); ok && failed.ExitCode == 1 {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// userAttributes is where git reads a user's attributes when core.attributesFile
+// is not set; "" for a user without a home. Source: gitattributes(5).
+func userAttributes(env []string) string {
+	if dir := envValue(env, "XDG_CONFIG_HOME"); dir != "" {
+		return filepath.Join(dir, "git", "attributes")
+	}
+	if home := envValue(env, "HOME"); home != "" {
+		return filepath.Join(home, ".config", "git", "attributes")
+	}
+	return ""
 }
 
 // CheckAttr returns the value attr has for each path by the attributes of a

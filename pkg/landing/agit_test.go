@@ -254,7 +254,7 @@ func TestProposedByPush(t *testing.T) {
 			refused(r, s, 8)
 			// Merged.
 			w.unprotect()
-			m := w.origin.Clone()
+			m := w.fresh()
 			m.Git("fetch", "--quiet", "origin", "refs/pull/8/head")
 			m.Git("-c", "user.name=A", "-c", "user.email=a@x", "merge", "--quiet", "--no-ff", "-m", "Merge #8", "FETCH_HEAD")
 			m.Git("push", "--quiet", "origin", "HEAD:main")
@@ -311,7 +311,7 @@ func TestProposalOfOthers(t *testing.T) {
 		c := w.clone("anna/fan", "fan")
 		r, s := w.land(c, Options{})
 		wants(t, r, s, fault.Held, "")
-		other := w.origin.Clone()
+		other := w.fresh()
 		other.Git("fetch", "--quiet", "origin", "refs/pull/7/head")
 		other.Git("checkout", "--quiet", "FETCH_HEAD")
 		other.Write("theirs", "x")

@@ -300,7 +300,7 @@ func TestWaitDeploy(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "main")
-			seed := w.origin.Clone()
+			seed := w.fresh()
 			w.rules(seed, Rules{Verify: []Command{{Run: w.verify()}}, Deploy: []string{"lab/file"}})
 			seed.Commit("deploys")
 			seed.Git("push", "--quiet", "origin", "HEAD:main")
@@ -381,7 +381,7 @@ func TestPullRequest(t *testing.T) {
 	wants(t, r, s, fault.Unreachable, "")
 	// Merged.
 	protect(w.origin, false)
-	m := w.origin.Clone()
+	m := w.fresh()
 	m.Git("-c", "user.name=A", "-c", "user.email=a@x", "merge", "--quiet", "--no-ff", "-m", "Merge #7", "origin/anna/fan")
 	m.Git("push", "--quiet", "origin", "HEAD:main")
 	forge.state = Merged{Merged: true, Commit: w.tip()}
@@ -436,7 +436,7 @@ func TestReviewBranchOfOthers(t *testing.T) {
 	w := newWorld(t, "main")
 	c := w.clone("anna/fan", "fan")
 	hook(t, w.origin, "update", "case $1 in refs/heads/main) echo 'GH006: Protected branch'; exit 1;; esac\n")
-	other := w.origin.Clone()
+	other := w.fresh()
 	other.Write("x", "x")
 	theirs := other.Commit("theirs")
 	other.Git("push", "--quiet", "origin", "HEAD:refs/heads/anna/fan")

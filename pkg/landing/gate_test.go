@@ -117,7 +117,7 @@ func TestStagingRefusedHere(t *testing.T) {
 func TestGateAskedForMeanwhile(t *testing.T) {
 	t.Parallel()
 	tighten := func(w *world) {
-		x := w.origin.Clone()
+		x := w.fresh()
 		w.rules(x, Rules{GateCI: true})
 		x.Commit("CI decides")
 		x.Git("push", "-q", "origin", "HEAD:main")

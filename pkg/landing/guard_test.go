@@ -47,7 +47,7 @@ func TestGuardEveryCommit(t *testing.T) {
 			c.Commit("oops")
 			c.Git("rm", "-q", ".gitattributes")
 			c.Commit("asks no more")
-			x := w.origin.Clone()
+			x := w.fresh()
 			x.Git("rm", "-q", ".gitattributes")
 			x.Commit("asks no more")
 			x.Git("push", "-q", "origin", "HEAD:main")
@@ -149,6 +149,48 @@ func TestGuardTheMergeItself(t *testing.T) {
 			t.Error(r.Reason)
 		}
 	})
+}
+
+// What the user's own files ask for holds, wherever git reads them from.
+func TestGuardUsersAttributes(t *testing.T) {
+	t.Parallel()
+	for _, place := range []string{"attributes", ".config/git/attributes", "xdg/git/attributes", "info"} {
+		t.Run(place, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "main")
+			c := w.clone("anna/fan", "fan")
+			c.Write("a.key", "plain")
+			c.Commit("oops")
+			home := t.TempDir()
+			name, xdg := filepath.Join(home, place), ""
+			switch place {
+			case "attributes":
+				c.Git("config", "core.attributesFile", name)
+			case "info":
+				name = filepath.Join(c.Dir, ".git", "info", "attributes")
+			case "xdg/git/attributes":
+				xdg = filepath.Join(home, "xdg")
+			}
+			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, []byte(sealKeys), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, s := w.land(c, Options{}, func(d *Deps) {
+				d.Env = append(w.env(), "HOME="+home, "XDG_CONFIG_HOME="+xdg)
+				repo, err := git.Open(t.Context(), c.Dir, d.Env)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.Repo = repo
+			})
+			wants(t, r, s, fault.Failed, "")
+			if !strings.Contains(r.Reason, "a.key is plaintext in commit") {
+				t.Error(r.Reason)
+			}
+		})
+	}
 }
 
 // The branch that a pull request shows is published as well.

@@ -357,11 +357,11 @@ func TestRenamedDefaultBranch(t *testing.T) {
 func TestBaseOfTheFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "main")
-	seed := w.origin.Clone()
+	seed := w.fresh()
 	w.rules(seed, Rules{Base: "next", Verify: []Command{{Run: "exit 1"}}})
 	seed.Commit("next decides")
 	seed.Git("push", "--quiet", "origin", "HEAD:main", w.first+":refs/heads/next")
-	c := w.origin.Clone()
+	c := w.fresh()
 	c.Git("checkout", "--quiet", "-b", "fan", w.first)
 	c.Write("fan", "x")
 	c.Commit("fan")
@@ -575,7 +575,7 @@ func TestSixLanders(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			w := newWorld(t, "main")
 			var repos []*gittest.Repo
-			shared := w.origin.Clone()
+			shared := w.fresh()
 			for i := range 6 {
 				name := fmt.Sprintf("f%d", i)
 				if how == "clones" {
@@ -671,6 +671,38 @@ func TestKilledWhileTheServerAccepts(t *testing.T) {
 	wants(t, r, s, fault.OK, Landed)
 	if r.Landed != tip || w.tip() != tip || r.Attempts != 1 || c.Git("rev-parse", "HEAD") != string(tip) {
 		t.Errorf("%+v", r)
+	}
+	w.sound()
+}
+
+// The command of a landing that was killed does not go on below the next one's.
+func TestKilledWhileVerifying(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "main")
+	c := w.clone("anna/fan", "fan")
+	pid, left := filepath.Join(t.TempDir(), "pid"), filepath.Join(t.TempDir(), "left")
+	marked := "until test -s " + filepath.Join(w.home, "cache", "verify") + "/*.process; do sleep 0.01; done"
+	goesOn := "echo $$ > " + left + "; " + marked + "; kill -KILL $(cat " + pid + "); while :; do echo x > orphan; sleep 0.01; done"
+	if code, out := w.asChild(childSpec{Dir: c.Dir, PIDFile: pid, Options: Options{NoWatch: true, VerifyCmd: goesOn}}); code != -1 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	data, err := os.ReadFile(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-leader, syscall.SIGKILL) })
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc to tell processes apart by")
+	}
+
+	r, s := w.land(c, Options{VerifyCmd: w.verify() + " && sleep 0.2 && test ! -e orphan"})
+	wants(t, r, s, fault.OK, Landed)
+	if !strings.Contains(s.String(), "warning: the verification of a landing that was killed still ran; it was ended") {
+		t.Errorf("%s", s)
 	}
 	w.sound()
 }
@@ -883,7 +915,7 @@ func TestAfterARevert(t *testing.T) {
 	r, s := w.land(c, Options{})
 	wants(t, r, s, fault.OK, Landed)
 	landed := r.Landed
-	x := w.origin.Clone()
+	x := w.fresh()
 	x.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-commit", "-m", "1", string(landed))
 	reverts := x.Commit("Undo it\n\nHomelab-Reverts: " + string(landed) + "\n")
 	x.Git("push", "--quiet", "origin", "HEAD:main")
@@ -919,7 +951,7 @@ func TestAfterARevertByHand(t *testing.T) {
 	c := w.clone("anna/fan", "fan")
 	r, s := w.land(c, Options{})
 	wants(t, r, s, fault.OK, Landed)
-	x := w.origin.Clone()
+	x := w.fresh()
 	x.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-edit", string(r.Landed))
 	x.Git("push", "--quiet", "origin", "HEAD:main")
 	w.note(x.Git("rev-parse", "HEAD^{tree}"))

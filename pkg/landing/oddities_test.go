@@ -142,7 +142,7 @@ func TestProposalFromTheDefaultBranch(t *testing.T) {
 	w := newWorld(t, "main")
 	w.origin.Git("branch", "release", "main")
 	hook(t, w.origin, "update", "case $1 in refs/heads/release) echo 'GH006: Protected branch'; exit 1;; esac\n")
-	c := w.origin.Clone()
+	c := w.fresh()
 	c.Write("fix", "x")
 	c.Commit("fix")
 	w.unchanged(c, func() {
@@ -245,5 +245,51 @@ func TestLineWriter(t *testing.T) {
 		if got.String() != strings.ReplaceAll(text, "\n", "") || log.String() != text || longest > longLine {
 			t.Errorf("in writes of %d: %d bytes of lines, %d in the log, the longest line %d", size, got.Len(), log.Len(), longest)
 		}
+	}
+}
+
+// A landing is known by its branch's name: under a new one it is not settled,
+// and that is said.
+func TestRenamedBranch(t *testing.T) {
+	t.Parallel()
+	const says = `of anna/fan is not settled, and this branch has its commits: if it was renamed, "git branch -m anna/fan" and land again to settle it`
+	for _, tc := range []struct {
+		name  string
+		write int // 4: as it is about to push; 5: when it has
+		now   func(c *gittest.Repo)
+		says  bool
+	}{
+		{"another branch on top of it", 4, func(c *gittest.Repo) { c.Git("checkout", "-q", "-b", "anna/more") }, false},
+		{"renamed", 4, func(c *gittest.Repo) { c.Git("branch", "-m", "anna/more") }, true},
+		{"renamed, and gone on", 4, func(c *gittest.Repo) {
+			c.Git("branch", "-m", "anna/more")
+			c.Write("yet", "x")
+			c.Commit("yet more")
+		}, true},
+		{"renamed when it was on the base", 5, func(c *gittest.Repo) { c.Git("branch", "-m", "anna/more") }, true},
+		{"on the base, deleted, and something new", 5, func(c *gittest.Repo) {
+			c.Git("checkout", "-q", "-b", "anna/more")
+			c.Git("branch", "-q", "-D", "anna/fan")
+			c.Write("yet", "x")
+			c.Commit("yet more")
+		}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "main")
+			c := w.clone("anna/fan", "fan")
+			if code, out := w.inChild(c, tc.write, ""); code != -1 {
+				t.Fatalf("exit %d: %s", code, out)
+			}
+			tc.now(c)
+			r, s := w.land(c, Options{})
+			if r.Kind != fault.OK {
+				t.Fatalf("%s: %s\n%s", r.Kind, r.Reason, s)
+			}
+			if strings.Contains(s.String(), says) != tc.says {
+				t.Errorf("%s", s)
+			}
+			w.sound()
+		})
 	}
 }

@@ -17,9 +17,14 @@ import (
 // resume settles what earlier landings of this branch left. done: this run has
 // its end by that, or goes on from where an earlier one stopped.
 func (l *lander) resume(ctx context.Context) (done bool, err error) {
-	records, err := Unfinished(l.Repo.CommonDir(), l.out.Branch)
+	records, err := Unfinished(l.Repo.CommonDir(), "")
 	if err != nil {
 		l.warn("%v", err)
+	}
+	var others []Record
+	records, others = divide(records, l.out.Branch)
+	if err := l.renamed(ctx, others); err != nil {
+		return false, err
 	}
 	for _, r := range records {
 		if UnderWay(l.Repo.CommonDir(), r.ID) {
@@ -54,6 +59,50 @@ func (l *lander) resume(ctx context.Context) (done bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// divide parts the records of branch from the others.
+func divide(all []Record, branch string) (its, others []Record) {
+	for _, r := range all {
+		if r.Branch == branch {
+			its = append(its, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return its, others
+}
+
+// renamed tells of landings that may have reached the remote and whose branch is
+// gone while this one has their commits: a landing is known by its branch's
+// name, so that nobody would settle them under a new one. What is on the base
+// every branch has; then only the very same commit speaks for a new name.
+func (l *lander) renamed(ctx context.Context, others []Record) error {
+	for _, r := range others {
+		if resumeStep(r.Phase, false) == startAnew || UnderWay(l.Repo.CommonDir(), r.ID) {
+			continue
+		}
+		tip, err := l.Repo.Tip(ctx, "refs/heads/"+r.Branch)
+		if err != nil {
+			return err
+		}
+		if tip != "" {
+			continue
+		}
+		ours, err := l.Repo.IsAncestor(ctx, r.Head, l.out.Head)
+		if err != nil {
+			return err
+		}
+		landed, err := l.Repo.IsAncestor(ctx, r.Head, l.out.BaseBefore)
+		if err != nil {
+			return err
+		}
+		if r.Head == l.out.Head || ours == git.Yes && landed == git.No {
+			l.warn("landing %s of %s is not settled, and this branch has its commits: if it was renamed, \"%s\" and land again to settle it",
+				r.ID, r.Branch, ui.Command("git", "branch", "-m", r.Branch))
+		}
+	}
+	return nil
 }
 
 func (l *lander) reread(id string) (Record, error) {

@@ -361,7 +361,7 @@ func TestNotReverted(t *testing.T) {
 		{"undone meanwhile, merged", "undid it already", "ci logs", 1, func(a at) { a.ci.during = func() { a.w.undo(a.w.tip(), true) } }},
 		{"undone by hand", "undid it already", "ci logs", 1, func(a at) {
 			a.ci.during = func() {
-				x := a.w.origin.Clone()
+				x := a.w.fresh()
 				x.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-edit", "HEAD")
 				x.Git("push", "--quiet", "origin", "HEAD:main")
 				a.w.note(x.Git("rev-parse", "HEAD^{tree}"))
@@ -479,7 +479,7 @@ func TestNoRevertOfAPullRequest(t *testing.T) {
 	r, s := w.land(c, Options{RevertOnRed: true}, use)
 	wants(t, r, s, fault.Held, "")
 	hook(t, w.origin, "update", "exit 0\n")
-	m := w.origin.Clone()
+	m := w.fresh()
 	m.Git("-c", "user.name=A", "-c", "user.email=a@x", "merge", "--quiet", "--no-ff", "-m", "Merge #7", "origin/anna/fan")
 	m.Git("push", "--quiet", "origin", "HEAD:main")
 	forge.state = Merged{Merged: true, Commit: w.tip()}
@@ -515,7 +515,7 @@ func TestRevertByPullRequest(t *testing.T) {
 		}
 	}
 	hook(t, w.origin, "update", "exit 0\n")
-	m := w.origin.Clone()
+	m := w.fresh()
 	m.Git("-c", "user.name=A", "-c", "user.email=a@x", "merge", "--quiet", "--squash", "origin/"+strings.Fields(w.branches())[0])
 	m.Commit("someone squashed #8")
 	m.Git("push", "--quiet", "origin", "HEAD:main")

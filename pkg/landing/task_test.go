@@ -29,16 +29,31 @@ type bench struct {
 
 func newBench(t *testing.T, base string) *bench {
 	t.Helper()
-	b := &bench{t: t, base: base, env: gittest.Env(t), now: time.Date(2026, 11, 20, 16, 30, 0, 0, time.UTC)}
-	b.origin = gittest.New(t, base)
-	b.origin.Write("f", "1\n2\n3\n4\n5\n6\n7\n8\n9\n")
-	b.origin.Write(".gitignore", "*.env\n")
-	b.first = b.origin.Commit("first")
-	b.bare = b.origin.Clone("--bare")
-	b.bare.Git("remote", "remove", "origin")
-	b.origin.Git("remote", "add", "origin", "file://"+b.bare.Dir)
-	b.clone = b.bare.Clone()
+	m, err := model("bench "+base, func() (modelled, error) { return newBenchModel(base) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, base: base, env: gittest.Env(t), first: m.first, now: time.Date(2026, 11, 20, 16, 30, 0, 0, time.UTC)}
+	dir := t.TempDir()
+	b.bare = m.copied(t, "bare", filepath.Join(dir, "bare"), "")
+	b.origin = m.copied(t, "origin", filepath.Join(dir, "origin"), b.bare.Dir)
+	b.clone = m.copied(t, "clone", filepath.Join(dir, "clone"), b.bare.Dir)
 	return b
+}
+
+// newBenchModel makes the repositories of a bench.
+func newBenchModel(base string) (m modelled, err error) {
+	files := map[string]string{"f": "1\n2\n3\n4\n5\n6\n7\n8\n9\n", ".gitignore": "*.env\n"}
+	if m, err = begin(base, files); err != nil {
+		return m, err
+	}
+	m.remote = filepath.Join(m.dir, "bare")
+	return m, m.git(
+		[]string{"clone", "--quiet", "--bare", "file://" + filepath.Join(m.dir, "origin"), m.remote},
+		[]string{"-C", m.remote, "remote", "remove", "origin"},
+		[]string{"remote", "add", "origin", "file://" + m.remote},
+		[]string{"clone", "--quiet", "file://" + m.remote, filepath.Join(m.dir, "clone")},
+	)
 }
 
 // others commits on the base and pushes that.

@@ -21,7 +21,7 @@ import (
 // through a merge, as a pull request would, if asked.
 func (w *world) undo(c git.Commit, merged bool) git.Commit {
 	w.t.Helper()
-	at := w.origin.Clone()
+	at := w.fresh()
 	if merged {
 		at.Git("checkout", "--quiet", "-b", "undo")
 	}
@@ -131,7 +131,7 @@ func TestAfterAnothersRevert(t *testing.T) {
 		wants(t, r, s, fault.OK, Landed)
 		landed, anna := r.Landed, bob
 		if how == "another clone" {
-			anna = w.origin.Clone()
+			anna = w.fresh()
 		}
 		anna.Git("checkout", "--quiet", "-b", "anna/light", "origin/main")
 		anna.Write("light", "x")
@@ -181,7 +181,7 @@ func TestTakenOffAndBroughtBack(t *testing.T) {
 	r, s := w.land(c, Options{}, with(&fakeCI{base: pipeline.Outcome{Verdict: pipeline.Timeout}}))
 	wants(t, r, s, fault.Timeout, "")
 	x := w.undo(r.Landed, false)
-	at := w.origin.Clone()
+	at := w.fresh()
 	at.Git("checkout", "--quiet", "-b", "again")
 	at.Git("-c", "user.name=A", "-c", "user.email=a@x", "revert", "--no-commit", string(x))
 	at.Commit("Again\n\nHomelab-Restores: " + string(x) + "\n")

@@ -127,7 +127,7 @@ func (l *lander) command(ctx context.Context, scratch *git.Repo, c Command, log 
 	defer cancel()
 	out := &lineWriter{tell: func(s string) { l.Tell(Line{Text: s}) }, also: log}
 	_, err := git.Run(inner, git.Command{
-		Dir: dir, Name: "sh", Args: []string{"-c", c.Run}, Env: l.Env, Stdout: out, Stderr: out, Sweep: true, Grace: verifyGrace,
+		Dir: dir, Name: "sh", Args: []string{"-c", c.Run}, Env: l.Env, Stdout: out, Stderr: out, Sweep: true, Grace: verifyGrace, Mark: l.verifyMark(),
 		Hurry: func(cause error) time.Duration {
 			if _, signalled := errors.AsType[*fault.Signal](cause); signalled {
 				return hurryGrace
@@ -211,10 +211,17 @@ func (l *lander) untouched(ctx context.Context, scratch *git.Repo) error {
 // candidate in it. It is reused: a checkout of a large repository costs more
 // than most tests, and ignored files in it are warm caches.
 func (l *lander) scratch(ctx context.Context) (*git.Repo, error) {
-	sum := sha256.Sum256([]byte(l.Repo.CommonDir()))
-	dir := filepath.Join(l.Cache, "verify", hex.EncodeToString(sum[:8]))
+	dir := l.scratchDir()
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, err
+	}
+	// A run that was killed leaves its command to itself, and that would go on
+	// changing files below the next one's.
+	switch was, err := git.EndLeftover(ctx, l.verifyMark(), verifyGrace); {
+	case err != nil:
+		return nil, err
+	case was:
+		l.warn("the verification of a landing that was killed still ran; it was ended")
 	}
 	repo, err := l.openScratch(ctx, dir)
 	if err != nil {
@@ -239,6 +246,15 @@ func (l *lander) scratch(ctx context.Context) (*git.Repo, error) {
 	}
 	return repo, l.submodules(ctx, repo)
 }
+
+// scratchDir is that work tree's place.
+func (l *lander) scratchDir() string {
+	sum := sha256.Sum256([]byte(l.Repo.CommonDir()))
+	return filepath.Join(l.Cache, "verify", hex.EncodeToString(sum[:8]))
+}
+
+// verifyMark names the command that works in it.
+func (l *lander) verifyMark() string { return l.scratchDir() + ".process" }
 
 func (l *lander) openScratch(ctx context.Context, dir string) (*git.Repo, error) {
 	if there, err := exists(filepath.Join(dir, ".git")); err != nil || !there {

@@ -45,68 +45,105 @@ const rulesFile = ".homelab.json"
 
 func newWorld(t *testing.T, base string) *world {
 	t.Helper()
-	m, err := model(base)
+	m, err := model(base, func() (modelled, error) { return newModel(base) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, base: base, home: t.TempDir(), first: m.first, model: m, origin: gittest.At(t, filepath.Join(t.TempDir(), "origin"))}
+	w := &world{t: t, base: base, home: t.TempDir(), first: m.first, model: m}
 	w.seen = filepath.Join(w.home, "seen")
-	if err := os.CopyFS(w.origin.Dir, os.DirFS(filepath.Join(m.dir, "origin"))); err != nil {
-		t.Fatal(err)
-	}
+	w.origin = m.copied(t, "bare", filepath.Join(t.TempDir(), "origin"), "")
 	return w
 }
 
 // models are what every world of a base begins as. To copy one takes no
 // process, and to make one anew would take twenty.
-var models sync.Map // base's name to func() (modelled, error)
+var models sync.Map // name to func() (modelled, error)
 
-type modelled struct{ dir, first string }
+type modelled struct{ dir, first, remote string }
 
-func model(base string) (modelled, error) {
-	made, _ := models.LoadOrStore(base, sync.OnceValues(func() (modelled, error) { return newModel(base) }))
+func model(name string, build func() (modelled, error)) (modelled, error) {
+	made, _ := models.LoadOrStore(name, sync.OnceValues(build))
 	return made.(func() (modelled, error))()
+}
+
+// begin makes a work tree "origin" with one commit of the files.
+func begin(base string, files map[string]string) (m modelled, err error) {
+	if m.dir, err = os.MkdirTemp("", "homelab-model-"); err != nil {
+		return m, err
+	}
+	if err := os.Mkdir(filepath.Join(m.dir, "origin"), 0o755); err != nil {
+		return m, err
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(m.dir, "origin", name), []byte(content), 0o644); err != nil {
+			return m, err
+		}
+	}
+	if err := m.git(
+		[]string{"init", "--quiet", "--initial-branch=" + base},
+		[]string{"add", "--all"},
+		[]string{"-c", "user.name=Anna", "-c", "user.email=anna@x", "commit", "--quiet", "--message=first"},
+	); err != nil {
+		return m, err
+	}
+	first, err := os.ReadFile(filepath.Join(m.dir, "origin", ".git", "refs", "heads", base))
+	m.first = strings.TrimSpace(string(first))
+	return m, err
+}
+
+// git runs commands in the work tree.
+func (m modelled) git(commands ...[]string) error {
+	for _, args := range commands {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = filepath.Join(m.dir, "origin")
+		cmd.Env = []string{
+			"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C",
+			"GIT_AUTHOR_DATE=2026-01-02T03:00:00Z", "GIT_COMMITTER_DATE=2026-01-02T03:00:00Z",
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
 }
 
 // newModel makes a bare origin and a clone of it.
 func newModel(base string) (m modelled, err error) {
-	if m.dir, err = os.MkdirTemp("", "homelab-model-"); err != nil {
-		return m, err
-	}
 	rules, err := json.Marshal(Rules{Verify: []Command{{Run: verifies}}})
 	if err != nil {
 		return m, err
 	}
-	seed := filepath.Join(m.dir, "seed")
-	if err := os.Mkdir(seed, 0o755); err != nil {
+	if m, err = begin(base, map[string]string{"go.txt": "1\n2\n3\n4\n5\n", ".gitignore": "ignored\n", rulesFile: string(rules)}); err != nil {
 		return m, err
 	}
-	for name, content := range map[string]string{"go.txt": "1\n2\n3\n4\n5\n", ".gitignore": "ignored\n", rulesFile: string(rules)} {
-		if err := os.WriteFile(filepath.Join(seed, name), []byte(content), 0o644); err != nil {
-			return m, err
+	m.remote = filepath.Join(m.dir, "bare")
+	return m, m.git(
+		[]string{"init", "--quiet", "--bare", "--initial-branch=" + base, m.remote},
+		[]string{"-C", m.remote, "config", "core.logAllRefUpdates", "always"},
+		[]string{"push", "--quiet", "file://" + m.remote, base},
+		[]string{"clone", "--quiet", "file://" + m.remote, filepath.Join(m.dir, "clone")},
+	)
+}
+
+// copied copies one of the repositories. Where the model's has its remote the
+// copy has the one that is named.
+func (m modelled) copied(t *testing.T, name, dir, remote string) *gittest.Repo {
+	t.Helper()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(m.dir, name))); err != nil {
+		t.Fatal(err)
+	}
+	if remote != "" {
+		config := filepath.Join(dir, ".git", "config")
+		data, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = bytes.ReplaceAll(data, []byte("file://"+m.remote), []byte(`"file://`+remote+`"`)) // "#" begins a comment there
+		if err := os.WriteFile(config, data, 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
-	origin := filepath.Join(m.dir, "origin")
-	var out []byte
-	for _, args := range [][]string{
-		{"init", "--quiet", "--initial-branch=" + base},
-		{"add", "--all"},
-		{"-c", "user.name=Anna", "-c", "user.email=anna@x", "commit", "--quiet", "--message=first"},
-		{"init", "--quiet", "--bare", "--initial-branch=" + base, origin},
-		{"-C", origin, "config", "core.logAllRefUpdates", "always"},
-		{"push", "--quiet", "file://" + origin, base},
-		{"clone", "--quiet", "file://" + origin, filepath.Join(m.dir, "clone")},
-		{"rev-parse", "HEAD"},
-	} {
-		cmd := exec.Command("git", args...)
-		cmd.Dir = seed
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C"}
-		if out, err = cmd.CombinedOutput(); err != nil {
-			return m, fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, out)
-		}
-	}
-	m.first = strings.TrimSpace(string(out))
-	return m, nil
+	return gittest.At(t, dir)
 }
 
 // forgetModels removes what the models took.
@@ -132,20 +169,7 @@ func (w *world) fresh() *gittest.Repo {
 	if err != nil || readErr != nil || packed == nil || len(heads) != 1 || len(tags) != 0 || strings.TrimSpace(string(tip)) != w.model.first {
 		return w.origin.Clone()
 	}
-	dir := filepath.Join(w.t.TempDir(), "clone")
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(w.model.dir, "clone"))); err != nil {
-		w.t.Fatal(err)
-	}
-	config := filepath.Join(dir, ".git", "config")
-	data, err := os.ReadFile(config)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	data = bytes.ReplaceAll(data, []byte("file://"+filepath.Join(w.model.dir, "origin")), []byte(`"file://`+w.origin.Dir+`"`)) // "#" begins a comment there
-	if err := os.WriteFile(config, data, 0o644); err != nil {
-		w.t.Fatal(err)
-	}
-	return gittest.At(w.t, dir)
+	return w.model.copied(w.t, "clone", filepath.Join(w.t.TempDir(), "clone"), w.origin.Dir)
 }
 
 func (w *world) rules(r *gittest.Repo, rules Rules) {
@@ -275,18 +299,25 @@ func (w *world) sound() {
 		w.t.Fatal(err)
 	}
 	seen := strings.Fields(string(data))
-	tips := strings.Fields(w.origin.Git("log", "--walk-reflogs", "--format=%H", "refs/heads/"+w.base))
-	slices.Reverse(tips)
-	if tips[0] != w.first {
-		w.t.Fatalf("the base's first tip is %s, not %s", tips[0], w.first)
+	moves := strings.Split(w.origin.Git("log", "--walk-reflogs", "--format=%H %T", "refs/heads/"+w.base), "\n")
+	slices.Reverse(moves)
+	if tip, _, _ := strings.Cut(moves[0], " "); tip != w.first {
+		w.t.Fatalf("the base's first tip is %s, not %s", tip, w.first)
 	}
-	for i, tip := range tips[1:] {
-		if tree := w.origin.Git("rev-parse", tip+"^{tree}"); !slices.Contains(seen, tree) {
+	// Each has the one before on its chain if the last has all on its own, the
+	// older behind the newer.
+	chain := strings.Fields(w.origin.Git("rev-list", "--first-parent", "refs/heads/"+w.base))
+	for _, move := range slices.Backward(moves) {
+		tip, tree, _ := strings.Cut(move, " ")
+		if tip != w.first && !slices.Contains(seen, tree) {
 			w.t.Errorf("tip %s of the base has a tree that was never verified", tip)
 		}
-		if chain := strings.Fields(w.origin.Git("rev-list", "--first-parent", tip)); !slices.Contains(chain, tips[i]) {
-			w.t.Errorf("tip %s does not have %s on its first-parent chain", tip, tips[i])
+		at := slices.Index(chain, tip)
+		if at < 0 {
+			w.t.Errorf("tip %s is not on the first-parent chain of the tips after it", tip)
+			continue
 		}
+		chain = chain[at:]
 	}
 }
 
@@ -331,7 +362,7 @@ func (w *world) state(c *gittest.Repo) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	gitDir := c.Git("rev-parse", "--absolute-git-dir")
+	gitDir, common := c.GitDirs()
 	for _, name := range []string{"index", "HEAD", "MERGE_HEAD", "FETCH_HEAD", "ORIG_HEAD"} {
 		data, err := os.ReadFile(filepath.Join(gitDir, name))
 		fmt.Fprintf(&b, "%s %x %v\n", name, data, errors.Is(err, fs.ErrNotExist))
@@ -341,7 +372,8 @@ func (w *world) state(c *gittest.Repo) string {
 			b.WriteString(strings.TrimRight(line, "\n") + "\n")
 		}
 	}
-	fmt.Fprintf(&b, "stash %q\n", c.Git("stash", "list"))
+	stash, err := os.ReadFile(filepath.Join(common, "logs", "refs", "stash"))
+	fmt.Fprintf(&b, "stash %q %v\n", stash, errors.Is(err, fs.ErrNotExist))
 	b.WriteString(w.origin.Git("for-each-ref"))
 	return b.String()
 }
@@ -358,7 +390,7 @@ func (w *world) unchanged(c *gittest.Repo, f func()) {
 
 func hook(t *testing.T, r *gittest.Repo, name, script string) {
 	t.Helper()
-	dir := r.Git("rev-parse", "--absolute-git-dir")
+	dir, _ := r.GitDirs()
 	if err := os.MkdirAll(filepath.Join(dir, "hooks"), 0o755); err != nil {
 		t.Fatal(err)
 	}

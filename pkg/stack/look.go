@@ -76,8 +76,13 @@ func (r *run) list(ctx context.Context, res kube.Resource, ns string, q kube.Que
 // for a while.
 func persist(ctx context.Context, f func() error) error {
 	waits, began := poll.Exponential(250*time.Millisecond, 5*time.Second, 0.25), time.Now()
+	var last error
 	for {
 		err := f()
+		if last != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			return outOfTime(ctx, last) // it was being asked again
+		}
+		last = err
 		if !kube.IsTransient(err) || time.Since(began) > lookBudget {
 			return err
 		}

@@ -75,6 +75,7 @@ func (w *World) Status(ctx context.Context, o Options) (*Outcome, *Status, error
 	if !r.applied() {
 		return r.out, st, fault.New(fault.Absent, "nothing of "+r.d.Stack.Name+" is in namespace "+r.scope.Namespace, "homelab deployment start --dir "+r.o.Dir)
 	}
+	swapping := r.swapping()
 	if err := r.assess(ctx); err != nil {
 		return r.out, st, err
 	}
@@ -90,6 +91,9 @@ func (w *World) Status(ctx context.Context, o Options) (*Outcome, *Status, error
 	if st.Volumes, err = r.volumes(ctx, false); err != nil {
 		return r.out, st, err
 	}
+	if !swapping && !r.swapping() {
+		r.putDown()
+	}
 	r.judge(ctx)
 	if st.Drift, err = r.drift(ctx); err != nil {
 		return r.out, st, err
@@ -100,6 +104,20 @@ func (w *World) Status(ctx context.Context, o Options) (*Outcome, *Status, error
 	}
 	r.displaced()
 	return r.out, st, nil
+}
+
+// putDown takes Deployments for paused that somebody scaled to nothing: none of
+// their pods is wrong, and none is there. What an autoscaler did is left alone.
+func (r *run) putDown() {
+	for i := range r.out.Targets {
+		t := &r.out.Targets[i]
+		if t.Kind != fault.OK || t.Verdict.Counts.Desired > 0 || r.d.Spec.Replicas == 0 || r.live.Scales(t.Name) {
+			continue
+		}
+		t.Kind, t.Verdict.Outcome, t.Verdict.Verified = fault.Held, rollout.Paused, false
+		t.Verdict.Sentence = fmt.Sprintf("is scaled to 0, and the directory says %d", r.d.Spec.Replicas)
+		t.Verdict.Next = "homelab deployment diff --dir " + r.o.Dir
+	}
 }
 
 // upWords says that all of it is up, and nothing of what it runs.

@@ -291,6 +291,13 @@ func (r *run) displaced() {
 	out.Reason = "a " + e.Verb + " was cut off behind its maintenance page: hosts lead there or Deployments are scaled to 0 until a verb that writes brings them back"
 }
 
+// swapping says whether the journal knows of a maintenance page: Deployments are
+// scaled to 0 behind one.
+func (r *run) swapping() bool {
+	e, err := directory.OpenJournal(r.d.Path).Read()
+	return err != nil || e != nil && e.Swap != nil
+}
+
 // stands tells whether any of what a swap changes is still as it made it.
 func (s *swap) stands(live *apply.Live) bool {
 	for _, d := range s.Scaled {

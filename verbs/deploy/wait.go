@@ -256,6 +256,9 @@ func (o *waitOptions) finish(ctx context.Context, c *cobra.Command, conn Conn, t
 		if next == "" && v.Repeat != nil {
 			next = o.resume(c, targets[i], v)
 		}
+		if next == "" && kinds[i] == fault.Denied {
+			next = doctor(c, targets[i])
+		}
 		out := workload.View(conn.Context, targets[i], v, kinds[i], next, tell.Took(i))
 		r.Targets = append(r.Targets, out)
 	}
@@ -274,6 +277,18 @@ func (o *waitOptions) resume(c *cobra.Command, t workload.Ref, v rollout.Verdict
 	}
 	words = append(words, given(c)...)
 	return ui.Command(append(words, v.Repeat...)...)
+}
+
+// doctor returns the command that looks at the credentials and at what they may
+// read where the workload is.
+func doctor(c *cobra.Command, t workload.Ref) string {
+	words := []string{"homelab", "doctor", "--namespace", t.Namespace}
+	for _, name := range []string{"config", "context", "kubeconfig"} {
+		if f := c.Flags().Lookup(name); f != nil && f.Changed {
+			words = append(words, "--"+name, f.Value.String())
+		}
+	}
+	return ui.Command(words...)
 }
 
 // given returns the flags of the command line that a command continuing it

@@ -25,6 +25,9 @@ type WatchDeps struct {
 	// Target, Prober, Desk, AfterRollback, NeedObserve and what follows from
 	// them for Config are filled in.
 	Build func(ctx context.Context, s WatchSpec) (run.Options, error)
+	// Together is Build for several watches of one process: what they have in
+	// common they ask and reach together.
+	Together func(all []WatchSpec) (build func(ctx context.Context, s WatchSpec) (run.Options, error))
 	// Signals takes the signals of the process over: the first and the second
 	// are sent, and the process is given patience to end after the first. A
 	// hangup ends nothing any more but is sent to its own channel, nor does an
@@ -72,7 +75,7 @@ func watchCodes() []fault.Kind {
 func newWatch(d Deps) *cobra.Command {
 	o := &watchOptions{Deps: d}
 	c := verb.New(verb.Spec{
-		Use: "watch [NAME]", Short: "Deploy when a new artifact appears, prove it, and go back if it fails",
+		Use: "watch [NAME]...", Short: "Deploy when a new artifact appears, prove it, and go back if it fails",
 		Long: `Look at a source again and again, and make a target run what is new there: fetch
 it, verify it, switch, probe it, and go back by itself if the probes fail.
 
@@ -82,7 +85,9 @@ artifact is activated once. What failed stays out until "retry" or until
 something else is on offer.
 
 NAME is a watch of the watches file, whose keys are these flags. Without --once
-or --check the watch goes on until a signal.
+or --check the watch goes on until a signal. Several names are several watches in
+one process: each on its own, with one listener and one result, whose exit code
+is the worst in the order 11, 1, 9, 6, 3, 5, 4, 7, 8, 0.
 
 SOURCES
   builder-web+https://HOST/job/J[?platform=P][&artifact=bin/x.hvt]
@@ -102,6 +107,7 @@ PROBES
   {sha256}, {sha256:12}, {commit} and {uuid} stand for the artifact's own.`,
 		Example: `  homelab deploy watch --from https://dl.example.org/www.hvt --to 'file:/srv/www.hvt?unit=www.service' --check
   homelab deploy watch www
+  homelab deploy watch www shop
   homelab deploy watch www --once --expect sha256:3f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c03f2a91c0
   homelab deploy watch --from oci://reg.example.lan/shop:live --to 'k8s://shop/shop?container=web' \
     --probe 'http:https://shop.example.lan/version body={sha256:12}'`,
@@ -133,6 +139,9 @@ func (o *watchOptions) run(c *cobra.Command, args []string) error {
 	ctx := c.Context()
 	if err := o.Flags.Check(c); err != nil {
 		return o.fail(ctx, err)
+	}
+	if len(args) > 1 && args[0] != "pin" && args[0] != "unpin" && !c.Flags().Changed("from") && !c.Flags().Changed("to") && !c.Flags().Changed("name") {
+		return o.several(c, args)
 	}
 	s, err := o.spec(c.Flags(), c.CommandPath()+" --help", o.Watch.Env(), args)
 	if err != nil {
@@ -171,14 +180,9 @@ func (o *watchOptions) run(c *cobra.Command, args []string) error {
 func (o *watchOptions) daemon(ctx context.Context, c *cobra.Command, args []string, s WatchSpec, opts run.Options, story *watchStory) (run.Result, error) {
 	opts.Heartbeat = daemonHeartbeat
 	opts.Notify = o.Watch.Notify()
-	if s.Listen != "" {
-		opts.Listen = &run.Listen{Addr: s.Listen}
-		if s.ListenTokenFile != "" {
-			var err error
-			if opts.Listen.Token, err = o.Watch.Secret(s.ListenTokenFile); err != nil {
-				return run.Result{}, err
-			}
-		}
+	var err error
+	if opts.Listen, err = o.listening(s); err != nil {
+		return run.Result{}, err
 	}
 	sig := o.Watch.Signals(s.Grace + endPatience)
 	opts.Signals = sig.Stop
@@ -195,9 +199,7 @@ func (o *watchOptions) daemon(ctx context.Context, c *cobra.Command, args []stri
 			}
 			next, err := o.again(ctx, c, args, s)
 			if err != nil {
-				// All or nothing: what is wrong is told, and what was goes on.
-				e := verb.Fault(err)
-				story.tell(run.Event{Type: artifact.TroubleEvent, Time: time.Now(), Watch: s.Name, Run: opts.Config.Run, Text: strings.TrimSpace("not reloaded: " + e.Error() + " " + e.Why)})
+				story.tell(refusedReload(err, s.Name, opts.Config.Run))
 				continue
 			}
 			next.Config.Run = opts.Config.Run
@@ -211,6 +213,30 @@ func (o *watchOptions) daemon(ctx context.Context, c *cobra.Command, args []stri
 	return run.Daemon(ctx, opts)
 }
 
+// listening is where the process listens; nil: nowhere.
+func (o *watchOptions) listening(s WatchSpec) (*run.Listen, error) {
+	if s.Listen == "" {
+		return nil, nil
+	}
+	l := &run.Listen{Addr: s.Listen}
+	if s.ListenTokenFile != "" {
+		var err error
+		if l.Token, err = o.Watch.Secret(s.ListenTokenFile); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// refusedReload tells that a file is not taken over: all or nothing, what is
+// wrong is told, and what was goes on. name is empty where it is of all watches.
+func refusedReload(err error, name, id string) run.Event {
+	e := verb.Fault(err)
+	return run.Event{
+		Type: artifact.TroubleEvent, Time: time.Now(), Watch: name, Run: id, Text: strings.TrimSpace("not reloaded: " + e.Error() + " " + e.Why),
+	}
+}
+
 // again reads the file anew, with the flags that were given. What a process
 // cannot change of itself is refused with all the rest.
 func (o *watchOptions) again(ctx context.Context, c *cobra.Command, args []string, now WatchSpec) (run.Options, error) {
@@ -219,6 +245,14 @@ func (o *watchOptions) again(ctx context.Context, c *cobra.Command, args []strin
 	if err != nil {
 		return run.Options{}, err
 	}
+	if err := unchanged(now, s); err != nil {
+		return run.Options{}, err
+	}
+	return o.options(ctx, c, s)
+}
+
+// unchanged refuses what takes a restart.
+func unchanged(now, s WatchSpec) error {
 	for _, x := range []struct{ key, was, is string }{
 		{"state-dir", now.State, s.State},
 		{"listen", now.Listen, s.Listen},
@@ -226,23 +260,28 @@ func (o *watchOptions) again(ctx context.Context, c *cobra.Command, args []strin
 		{"lease", now.Lease, s.Lease},
 	} {
 		if x.was != x.is {
-			return run.Options{}, fault.Usagef("", "%s has changed, which takes a restart", x.key)
+			return fault.Usagef("", "%s has changed, which takes a restart", x.key)
 		}
 	}
-	return o.options(ctx, c, s)
+	return nil
 }
 
 // options makes what the runner needs of what was told.
 func (o *watchOptions) options(ctx context.Context, c *cobra.Command, s WatchSpec) (run.Options, error) {
+	return o.built(ctx, s, o.Watch.Build, verb.Again(c), carried(c))
+}
+
+// built is options with what makes them. again is the command that was given,
+// carry what others about the watch must repeat.
+func (o *watchOptions) built(ctx context.Context, s WatchSpec, build func(context.Context, WatchSpec) (run.Options, error), again string, carry []string) (run.Options, error) {
 	s.Run = run.FreshRun()
-	opts, err := o.Watch.Build(ctx, s)
+	opts, err := build(ctx, s)
 	if err != nil {
 		return opts, err
 	}
 	opts.Place = run.Place{Root: s.State, Name: s.Name}
 	opts.MaxSize = s.MaxSize
 	opts.Policy = policy(s)
-	again, carry := verb.Again(c), carried(c)
 	opts.Advise = func(out artifact.Outcome) string { return advice(out, s.Name, again, carry) }
 	return opts, nil
 }
@@ -256,7 +295,7 @@ func (o *watchOptions) finish(res run.Result, story *watchStory, advise func(art
 	if next := elsewhere(res.Outcome, res.Report.Watch, carry); res.Handed && next != "" {
 		r.Next = &next
 	}
-	story.evidence(res.Outcome)
+	story.evidence(res.Outcome, "")
 	story.close()
 	return verb.Finish(o.IO, r, res.Outcome.Kind, nil)
 }

@@ -93,7 +93,8 @@ type watchFlags struct {
 	listen, listenToken              string
 	lease                            string
 
-	parts  []WatchProbe // of the file
+	read   *config.Watches // the file, if it was read already
+	parts  []WatchProbe    // of the file
 	proofs proofFlags
 
 	receivers []notify.Spec // of the file
@@ -196,7 +197,10 @@ func watchKeys() config.WatchesKeys {
 // flags that were not given.
 func (o *watchFlags) load(f *pflag.FlagSet, help string, env WatchEnv, names []string) error {
 	path, named := env.File(o.file)
-	w, err := config.ReadWatches(path, watchKeys())
+	w, err := o.read, error(nil)
+	if w == nil {
+		w, err = config.ReadWatches(path, watchKeys())
+	}
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && !named {
 			return fault.Usagef(help, "there is no watches file to find %s in", ui.Clean(names[0])).
@@ -204,9 +208,7 @@ func (o *watchFlags) load(f *pflag.FlagSet, help string, env WatchEnv, names []s
 		}
 		return err
 	}
-	if len(names) > 1 {
-		return fault.Usagef(help, "several watches in one process are not built yet: start one for each name")
-	}
+	o.read = w
 	x := w.Named(names[0])
 	if x == nil {
 		e := fault.New(fault.Absent, fmt.Sprintf("%s has no watch %s", path, ui.Clean(names[0])), "")

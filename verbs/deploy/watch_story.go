@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,16 +18,26 @@ type watchStory struct {
 	story *ui.Story
 
 	mu   sync.Mutex
-	last run.Event
+	last []run.Event // of each watch
 }
 
-// begin starts telling about the watch name.
-func beginWatch(ctx context.Context, io *ui.Streams, name string) *watchStory {
-	t := &watchStory{io: io, last: run.Event{Watch: name, Text: "starting"}}
+// beginWatch starts telling about the watches of these names.
+func beginWatch(ctx context.Context, io *ui.Streams, names ...string) *watchStory {
+	t := &watchStory{io: io}
+	width := 0
+	for _, name := range names {
+		t.last = append(t.last, run.Event{Watch: name, Text: "starting"})
+		width = max(width, len(name))
+	}
 	t.story = io.Story(ctx, func(_, _ int, elapsed time.Duration) []ui.Line {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		return []ui.Line{{ui.T(ui.Dim, ui.Elapsed(elapsed)+" "), ui.T(ui.Strong, t.last.Watch+"  "), ui.T(styleOf(t.last), t.last.Text)}}
+		var lines []ui.Line
+		for _, e := range t.last {
+			name := e.Watch + strings.Repeat(" ", width-len(e.Watch))
+			lines = append(lines, ui.Line{ui.T(ui.Dim, ui.Elapsed(elapsed)+" "), ui.T(ui.Strong, name+"  "), ui.T(styleOf(e), e.Text)})
+		}
+		return lines
 	})
 	return t
 }
@@ -43,15 +54,22 @@ func (t *watchStory) tell(e run.Event) {
 		return
 	}
 	t.mu.Lock()
-	t.last = e
+	for i := range t.last {
+		if t.last[i].Watch == e.Watch {
+			t.last[i] = e
+		}
+	}
 	t.mu.Unlock()
 	text := e.Text
 	if e.Warning {
 		text = "warning: " + text
 	}
 	line := ui.Line{ui.T(ui.Plain, e.Watch+"  "), ui.T(styleOf(e), text)}
+	if e.Watch == "" { // of all of them: no line of the view is its own
+		line = line[1:]
+	}
 	t.story.Update()
-	if e.Warning || e.Type == artifact.OutcomeEvent {
+	if e.Warning || e.Watch == "" || e.Type == artifact.OutcomeEvent {
 		t.story.Note(line)
 		return
 	}
@@ -70,11 +88,12 @@ func (t *watchStory) look(e run.Event) {
 	t.tell(e)
 }
 
-// evidence tells what is left of a failure, below the story.
-func (t *watchStory) evidence(o artifact.Outcome) {
+// evidence tells what is left of a failure, below the story. of stands before
+// each line.
+func (t *watchStory) evidence(o artifact.Outcome, of string) {
 	for _, e := range o.Evidence {
 		for _, line := range ui.CleanLines(e) {
-			t.story.Continue(ui.Line{ui.T(ui.Dim, line)})
+			t.story.Continue(ui.Line{ui.T(ui.Plain, of), ui.T(ui.Dim, line)})
 		}
 	}
 }

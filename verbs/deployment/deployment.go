@@ -6,6 +6,7 @@ package deployment
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"homelab/pkg/fault"
 	"homelab/pkg/git"
+	"homelab/pkg/kube"
 	"homelab/pkg/stack"
 	"homelab/pkg/stack/file"
 	"homelab/pkg/stack/kind"
@@ -211,29 +213,57 @@ func (g *group) finish(c *cobra.Command, kind string, out *stack.Outcome, err er
 		tell.explain(out, r.Targets)
 		return verb.Finish(g.IO, r, out.Kind, nil)
 	}
-	if p, ok := errors.AsType[*file.Problems](err); ok {
-		err = p.Fault("")
-		if len(p.List) > 1 {
-			for _, x := range p.List {
-				g.IO.Note(ui.L(ui.Clean(x.String())))
-			}
-		}
-	}
-	e := verb.Fault(err)
+	e := g.worded(c, out.Deployment, err, true)
 	if e.Kind == fault.Bug {
 		return err
-	}
-	if e.Next == "" {
-		switch e.Kind { //nolint:exhaustive // the others have no command of their own
-		case fault.Usage:
-			e.Next = c.CommandPath() + " --help"
-		case fault.Timeout, fault.Unreachable, fault.Interrupted, fault.Terminated:
-			e.Next = verb.Again(c)
-		}
 	}
 	r.Header = verb.NewFailure(kind, e).Header
 	if e.Kind == fault.Conflict {
 		r.Verdict = "conflict"
 	}
 	return verb.Finish(g.IO, r, e.Kind, e)
+}
+
+// worded returns err, which was met while working on d, with the command that
+// helps; what is wrong with files is told whole. again: the same command line is
+// the next one when the verdict is not known.
+func (g *group) worded(c *cobra.Command, d stack.Identity, err error, again bool) *fault.Error {
+	if p, ok := errors.AsType[*file.Problems](err); ok {
+		if len(p.List) > 1 {
+			for _, x := range p.List {
+				g.IO.Note(ui.L(ui.Clean(x.String())))
+			}
+		}
+		err = p.Fault("")
+	}
+	e := verb.Fault(err)
+	if e.Next != "" {
+		return e
+	}
+	switch e.Kind { //nolint:exhaustive // the others have no command of their own
+	case fault.Usage:
+		e.Next = c.CommandPath() + " --help"
+	case fault.Denied:
+		if kube.IsDenied(err) && !kube.IsForbidden(err) {
+			e.Next = doctorOf(d)
+		}
+	case fault.Timeout, fault.Unreachable, fault.Interrupted, fault.Terminated:
+		if again {
+			e.Next = verb.Again(c)
+		}
+	}
+	return e
+}
+
+// doctorOf is the command that looks at d's own cluster; "" while it is not
+// known which that is.
+func doctorOf(d stack.Identity) string {
+	switch d.Target {
+	case file.K8s:
+		return ui.Command("homelab", "doctor", "--kubeconfig", filepath.Join(d.Dir, "kubeconfig.yml"))
+	case file.Kind:
+		return ui.Command("homelab", "doctor", "--context", "kind-"+d.Cluster)
+	case file.Compose:
+	}
+	return ""
 }

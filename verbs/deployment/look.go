@@ -9,7 +9,6 @@ import (
 
 	"homelab/pkg/fault"
 	"homelab/pkg/stack"
-	"homelab/pkg/stack/file"
 	"homelab/pkg/ui"
 	"homelab/verbs/verb"
 	"homelab/verbs/verb/stackview"
@@ -35,7 +34,9 @@ func (l *lookHead) line() string { return verb.Line(&l.Header, l.subject) }
 // verdict is not known.
 func (g *group) take(ctx context.Context, c *cobra.Command, l *lookHead, out *stack.Outcome, err error, again bool) *fault.Error {
 	kind := l.Kind
+	var d stack.Identity
 	if out != nil {
+		d = out.Deployment
 		v := view(kind, out)
 		l.Deployment, l.subject = v.Deployment, v.subject
 	}
@@ -46,25 +47,7 @@ func (g *group) take(ctx context.Context, c *cobra.Command, l *lookHead, out *st
 	if cause := context.Cause(ctx); cause != nil && !decided(err) && (fault.KindOf(err) != fault.Unreachable || !errors.Is(cause, fault.ErrTimeUp)) {
 		err = cause
 	}
-	if p, ok := errors.AsType[*file.Problems](err); ok {
-		if len(p.List) > 1 {
-			for _, x := range p.List {
-				g.IO.Note(ui.L(ui.Clean(x.String())))
-			}
-		}
-		err = p.Fault("")
-	}
-	e := verb.Fault(err)
-	if e.Next == "" {
-		switch e.Kind { //nolint:exhaustive // the others have no command of their own
-		case fault.Usage:
-			e.Next = c.CommandPath() + " --help"
-		case fault.Timeout, fault.Unreachable, fault.Interrupted, fault.Terminated:
-			if again {
-				e.Next = verb.Again(c)
-			}
-		}
-	}
+	e := g.worded(c, d, err, again)
 	l.Header = verb.NewFailure(kind, e).Header
 	return e
 }

@@ -96,8 +96,11 @@ func (f *Flags) Carried(c *cobra.Command) []string {
 
 // Again returns c's command line as it was given, without what only says how
 // to print: the command that does the same once more.
-func Again(c *cobra.Command) string {
-	words := append(strings.Fields(c.CommandPath()), c.Flags().Args()...)
+func Again(c *cobra.Command) string { return AgainWith(c, c.Flags().Args()...) }
+
+// AgainWith is Again with other arguments than those that were given.
+func AgainWith(c *cobra.Command, args ...string) string {
+	words := append(strings.Fields(c.CommandPath()), args...)
 	c.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
 		case "json", "jsonl", "quiet", "verbose", "color":

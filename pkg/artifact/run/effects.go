@@ -11,6 +11,7 @@ import (
 
 	"homelab/pkg/artifact"
 	"homelab/pkg/artifact/journal"
+	"homelab/pkg/artifact/share"
 	"homelab/pkg/artifact/store"
 	"homelab/pkg/fault"
 )
@@ -144,7 +145,9 @@ func (w works) result(ctx context.Context, e artifact.Effect) (in artifact.Input
 	defer cancel()
 	switch e.Do {
 	case artifact.DoLook:
-		in.Look, in.Err = w.o.Source.Look(ctx, e.Query)
+		sat, sitting := share.Sit(ctx, e.Query.Since)
+		in.Look, in.Err = w.o.Source.Look(sat, e.Query)
+		in.Age, in.Dice = sitting.Told()
 	case artifact.DoObserve:
 		in.Observation, in.Err = w.o.Target.Observe(ctx, e.Known)
 	case artifact.DoFetch:

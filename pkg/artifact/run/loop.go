@@ -396,7 +396,9 @@ func (l *loop) feed(in artifact.Input) {
 	if l.broken != nil || l.standby != nil || l.ended != nil || l.err != nil {
 		return
 	}
-	in.Dice = l.o.Dice()
+	if in.Dice == 0 {
+		in.Dice = l.o.Dice()
+	}
 	next, out := artifact.Next(l.s, in, l.o.Config, l.now())
 	m := l.s.Memory
 	for _, e := range out {

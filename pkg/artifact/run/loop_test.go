@@ -2,7 +2,10 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -490,9 +493,65 @@ func TestReload(t *testing.T) {
 	})
 }
 
+// measured is a file for what TestADay measures, as a row of the table of
+// scripts/bench; "" none.
+var measured = flag.String("measured", "", "append what a simulated day measures to this file")
+
+// extent is how much of everything a process has.
+type extent struct {
+	heap                          int64 // bytes in use
+	goroutines, descriptors, kept int   // kept: files of the state
+}
+
+func (w *world) extent() extent {
+	w.tb.Helper()
+	synctest.Wait()
+	w.source.mu.Lock()
+	w.source.looks, w.source.queries = nil, nil // what the source remembers is none of the watch's
+	w.source.mu.Unlock()
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return extent{int64(m.HeapAlloc), runtime.NumGoroutine(), fds(), len(files(w.tb, w.o.Place.Dir()))}
+}
+
+// report writes the row of a day.
+func (from extent) report(t *testing.T, to extent, looks int) {
+	t.Helper()
+	const slack = 256 << 10 // a buffer here or there
+	grown := to.heap - from.heap
+	what := fmt.Sprintf("heap %+d KiB, goroutines %+d, descriptors %+d, files %+d", grown>>10, to.goroutines-from.goroutines, to.descriptors-from.descriptors, to.kept-from.kept)
+	ok := grown <= slack && to.goroutines <= from.goroutines && to.descriptors <= from.descriptors && to.kept <= from.kept
+	t.Log(what)
+	if !ok {
+		t.Errorf("a day's growth: %s", what)
+	}
+	if *measured == "" {
+		return
+	}
+	row, err := json.Marshal(map[string]any{
+		"name": "watch-day", "what": "growth of a watch over 24 h of simulated time from its eighth hour on, a deployment each hour, with failing versions, a source that fails and floods of hints",
+		"target": "none (heap within 256 KiB)", "measured": what, "verdict": map[bool]string{true: "PASS", false: "MISS"}[ok],
+		"beside": fmt.Sprintf("%d looks; the heap is %d KiB in the end", looks, to.heap>>10),
+		"values": map[string]float64{
+			"heap_growth_bytes": float64(grown), "heap_bytes": float64(to.heap), "goroutine_growth": float64(to.goroutines - from.goroutines),
+			"descriptor_growth": float64(to.descriptors - from.descriptors), "file_growth": float64(to.kept - from.kept), "looks": float64(looks),
+		},
+	})
+	if err == nil {
+		err = os.WriteFile(*measured, append(row, '\n'), 0o600)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // A day with faults: nothing grows.
 func TestADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var eighth extent
+		looks := 0
 		w := newWorld(t)
 		w.o.Events = nil
 		w.deployed(t.Context())
@@ -518,6 +577,10 @@ func TestADay(t *testing.T) {
 			}
 			w.source.put(name, int64(hour+2))
 			time.Sleep(time.Hour)
+			if hour == 6 { // all that has a limit has reached it
+				looks += w.source.count()
+				eighth = w.extent()
+			}
 		}
 		l.box.post(func() {
 			if len(l.running)+len(l.waiting) > 0 || len(l.hub.kept) > keptEvents {
@@ -534,6 +597,9 @@ func TestADay(t *testing.T) {
 		if all := files(t, w.o.Place.Dir()); len(all) > 6+w.o.Config.Keep+2 {
 			t.Errorf("files: %v", all)
 		}
+		looks += w.source.count()
+		last := w.extent()
+		eighth.report(t, last, looks)
 		if got := w.host.running(); got != idOf("v20ns") && got != idOf("v21ns") && got != idOf("v22ns") {
 			t.Errorf("%s runs", got)
 		}

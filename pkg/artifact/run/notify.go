@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type notifier struct {
 	last    time.Time
 	now     func() time.Time
 	isReady bool
+	ending  sync.Once
+	chorus  *chorus // it speaks for all watches of the process; nil: this one is the only one
 }
 
 func newNotifier(ctx context.Context, n Notify, now func() time.Time) (*notifier, error) {
@@ -38,24 +41,37 @@ func (n *notifier) send(state string) {
 
 // ready says once that the watch is up.
 func (n *notifier) ready() {
+	if n.chorus != nil {
+		n.chorus.ready(n)
+		return
+	}
 	if !n.isReady {
 		n.isReady = true
 		n.send("READY=1")
 	}
 }
 
-// alive is called by each turn of the loop.
-func (n *notifier) alive() {
+// alive is called by each turn of the loop, and reports whether it was told.
+func (n *notifier) alive() (told bool) {
+	if n.chorus != nil {
+		n.chorus.alive(n)
+		return false
+	}
 	if n.conn == nil || n.every <= 0 {
-		return
+		return false
 	}
 	if now := n.now(); n.last.IsZero() || now.Sub(n.last) >= n.every || now.Before(n.last) {
 		n.last = now
 		n.send("WATCHDOG=1")
+		return true
 	}
+	return false
 }
 
 func (n *notifier) stopping() { n.send("STOPPING=1") }
+
+// stoppingOnce is stopping for the first of several watches that ends.
+func (n *notifier) stoppingOnce() { n.ending.Do(n.stopping) }
 
 func (n *notifier) close() {
 	if n.conn != nil {

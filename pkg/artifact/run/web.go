@@ -39,18 +39,16 @@ const (
 
 // web is the HTTP listener.
 type web struct {
-	l      *loop
-	name   string
-	server *http.Server
-	mux    *http.ServeMux
-	done   chan struct{}
-	cancel context.CancelFunc
+	*site
+	l    *loop
+	name string
+	mux  *http.ServeMux
 
 	host    string // as configured; "" any
 	machine string
 	beyond  bool // it can be reached from other machines
 	token   []byte
-	streams atomic.Int64
+	streams *atomic.Int64 // of all watches of the process
 
 	mu     sync.Mutex
 	tokens float64 // hints that may say what they expect
@@ -59,31 +57,51 @@ type web struct {
 
 // listen opens the listener.
 func (l *loop) listen(ctx context.Context, o Listen) (*web, error) {
-	ln := o.Listener
-	if ln == nil {
-		var err error
-		if ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.Addr); err != nil {
-			return nil, fault.Usagef("", "--listen %s is not possible", o.Addr).Because(err.Error()).From(err)
-		}
+	ln, err := o.open(ctx)
+	if err != nil {
+		return nil, err
 	}
 	h := newWeb(l, o, ln.Addr())
+	h.site = serveSite(ctx, ln, h)
+	return h, nil
+}
+
+// open is the listener that was given, or a new one.
+func (o Listen) open(ctx context.Context) (net.Listener, error) {
+	if o.Listener != nil {
+		return o.Listener, nil
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Addr)
+	if err != nil {
+		return nil, fault.Usagef("", "--listen %s is not possible", o.Addr).Because(err.Error()).From(err)
+	}
+	return ln, nil
+}
+
+// site is a server of HTTP.
+type site struct {
+	server *http.Server
+	done   chan struct{}
+	cancel context.CancelFunc
+}
+
+func serveSite(ctx context.Context, ln net.Listener, handler http.Handler) *site {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	h.cancel = cancel
+	h := &site{cancel: cancel, done: make(chan struct{})}
 	h.server = &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
 		MaxHeaderBytes: 16 << 10, ErrorLog: log.New(io.Discard, "", 0),
 		BaseContext: func(net.Listener) context.Context { return base },
 	}
-	h.done = make(chan struct{})
 	go func() {
 		defer close(h.done)
 		_ = h.server.Serve(&few{Listener: ln, slots: make(chan struct{}, mostConns), ended: base.Done()})
 	}()
-	return h, nil
+	return h
 }
 
 func newWeb(l *loop, o Listen, addr net.Addr) *web {
-	h := &web{l: l, name: l.o.Config.Name, tokens: expectBurst, at: l.now()}
+	h := &web{l: l, name: l.o.Config.Name, tokens: expectBurst, at: l.now(), streams: &atomic.Int64{}}
 	h.machine, _ = os.Hostname()
 	h.machine = strings.ToLower(h.machine)
 	if host, _, err := net.SplitHostPort(o.Addr); err == nil {
@@ -136,8 +154,8 @@ func (c *counted) Close() error {
 }
 
 // close ends the listener; streams have had their last event before.
-func (h *web) close() {
-	late, cancel := context.WithTimeout(context.WithoutCancel(h.l.base), hurry)
+func (h *site) close() {
+	late, cancel := context.WithTimeout(h.server.BaseContext(nil), hurry)
 	defer cancel()
 	_ = h.server.Shutdown(late)
 	h.cancel()
@@ -147,17 +165,24 @@ func (h *web) close() {
 
 // ServeHTTP lets nobody in whom a browser sent.
 func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.admits(w, r) {
+		h.mux.ServeHTTP(w, r)
+	}
+}
+
+// admits reports whether the request may come in, and answers it if not.
+func (h *web) admits(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	switch {
 	case len(r.Header.Values("Origin")) > 0:
 		refuse(w, http.StatusForbidden, "not from a web page")
-		return
+		return false
 	case !h.known(r):
 		refuse(w, http.StatusForbidden, "this is not the host that was asked for")
-		return
+		return false
 	}
-	h.mux.ServeHTTP(w, r)
+	return true
 }
 
 // known reports whether the request names this listener, or loopback: a name
@@ -234,18 +259,27 @@ func (h *web) allowed(w http.ResponseWriter, r *http.Request) bool {
 
 // health is 204 while the loop turns.
 func (h *web) health(w http.ResponseWriter, r *http.Request) {
-	turned := make(chan struct{})
 	late, cancel := context.WithTimeout(r.Context(), answerIn)
 	defer cancel()
-	if h.l.box.post(func() { close(turned) }) {
-		select {
-		case <-turned:
-			w.WriteHeader(http.StatusNoContent)
-			return
-		case <-late.Done():
-		}
+	if h.l.turns(late) {
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
 	refuse(w, http.StatusServiceUnavailable, "the watch does not turn")
+}
+
+// turns reports whether the loop turned before ctx ended.
+func (l *loop) turns(ctx context.Context) bool {
+	turned := make(chan struct{})
+	if !l.box.post(func() { close(turned) }) {
+		return false
+	}
+	select {
+	case <-turned:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (h *web) status(w http.ResponseWriter, r *http.Request) {

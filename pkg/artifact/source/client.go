@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"homelab/pkg/artifact"
+	"homelab/pkg/artifact/share"
 	"homelab/pkg/transport"
 	"homelab/pkg/ui"
 )
@@ -24,16 +25,27 @@ type Options struct {
 	Next      http.RoundTripper                // one origin's *transport.Stack; required
 	CloseIdle func()                           // the stack's CloseIdleConnections; nil: nothing
 	Log       func(format string, args ...any) // -v; nil: silent
-	Jitter    float64                          // of the questions that confirm a refusal; 0.25 is ±25 %
+	Host      *share.Host                      // what the watches of this process have in common there; nil: nothing
+	// Brief says that no connection is kept for the next request: too many ways
+	// lead to the host for each to have one. nil: they are kept.
+	Brief  func() bool
+	Shared string  // questions of clients with the same text are the same; "": not shared
+	Jitter float64 // of the questions that confirm a refusal; 0.25 is ±25 %
 }
 
 // Client asks one server. It is safe for concurrent use and dials nothing
 // before it is asked.
-type Client struct{ retry *transport.Retry }
+type Client struct {
+	retry  *transport.Retry
+	host   *share.Host
+	shared string
+	brief  func() bool
+	idle   func()
+}
 
 // NewClient returns a client.
 func NewClient(o Options) *Client {
-	return &Client{transport.NewRetry(transport.RetryOptions{
+	return &Client{host: o.Host, shared: o.Shared, brief: o.Brief, idle: o.CloseIdle, retry: transport.NewRetry(transport.RetryOptions{
 		Next: o.Next, Judge: judge, CloseIdle: o.CloseIdle, Log: o.Log, Jitter: o.Jitter,
 	})}
 }
@@ -46,6 +58,8 @@ type Request struct {
 	MaxBody int64 // bytes; 0: 8 MiB
 	// Stream hands a 2xx body on unread; close it.
 	Stream bool
+	// Unread says that of a stream only status and headers are wanted.
+	Unread bool
 	// Redirect, if set, sees the Location of a redirect, which then is the
 	// answer and is not followed. Its error refuses the answer.
 	Redirect func(to *url.URL) error
@@ -66,6 +80,32 @@ type requestKey struct{}
 // Denied (any other 4xx) were confirmed, as was Refused, which is a redirect
 // that leads away; all else is Transient.
 func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
+	if c.host == nil {
+		return c.get(ctx, r)
+	}
+	if r.Stream && (r.Unread || conditional(r)) && c.shared != "" {
+		if resp, err := c.glance(ctx, r); resp != nil || err != nil {
+			return resp, err
+		}
+	}
+	give, err := c.host.Enter(ctx, r.Stream)
+	if err != nil {
+		return nil, err
+	}
+	leave := func() { c.shed(); give() }
+	resp, err := c.get(ctx, r)
+	if err != nil {
+		leave()
+		if said, yes := limited(err); yes {
+			c.host.Hold(said)
+		}
+		return nil, err
+	}
+	resp.Body = &turn{resp.Body, leave}
+	return resp, nil
+}
+
+func (c *Client) get(ctx context.Context, r Request) (*http.Response, error) {
 	call := transport.Call{Name: r.Name, MaxBody: r.MaxBody, Stream: r.Stream, Known: r.Known, ByHand: r.Redirect != nil}
 	ctx = transport.WithCall(context.WithValue(ctx, requestKey{}, &r), call)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL.String(), nil)
@@ -94,6 +134,9 @@ func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
 
 // Ask is Get for who needs no body but what r.Check saw of it.
 func (c *Client) Ask(ctx context.Context, r Request) (status int, header http.Header, err error) {
+	if c.host != nil && c.shared != "" && !r.Stream {
+		return c.hear(ctx, r)
+	}
 	resp, err := c.Get(ctx, r)
 	if err != nil {
 		return 0, nil, err

@@ -92,6 +92,13 @@ type Live struct {
 	missed map[string]error // kinds that could not be listed
 }
 
+// Scales says whether an autoscaler decides how many pods a Deployment has.
+func (l *Live) Scales(deployment string) bool {
+	return slices.ContainsFunc(l.Scalers, func(h *unstructured.Unstructured) bool {
+		return text(h, "spec", "scaleTargetRef", "kind") == "Deployment" && text(h, "spec", "scaleTargetRef", "name") == deployment
+	})
+}
+
 // Conflict is a reason not to write: exit code 9. Of a conflict with Volume,
 // --accept-volume names the way out.
 type Conflict struct {

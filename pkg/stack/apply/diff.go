@@ -145,9 +145,7 @@ func (p *planner) adapt(w *want) {
 // has set it, leaving it out would make the server fall back to one: then the
 // live number is said instead, and the autoscaler's first step takes it over.
 func (p *planner) adaptReplicas(w *want) {
-	if !slices.ContainsFunc(p.live.Scalers, func(h *unstructured.Unstructured) bool {
-		return text(h, "spec", "scaleTargetRef", "kind") == "Deployment" && text(h, "spec", "scaleTargetRef", "name") == w.ref.Name
-	}) {
+	if !p.live.Scales(w.ref.Name) {
 		return
 	}
 	spec, ok := w.object.Object["spec"].(object)

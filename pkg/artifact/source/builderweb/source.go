@@ -235,7 +235,7 @@ func (s *Source) file(ctx context.Context, uuid string, running artifact.ID) (fi
 		}
 		f.at = s.at(append([]string{"job", s.spec.Job, "build", uuid, "f"}, strings.Split(p.path, "/")...)...)
 	}
-	r := source.Request{Name: "file of build " + uuid, URL: f.at, Stream: true, Header: http.Header{"Accept": {"*/*"}}, Known: "file"}
+	r := source.Request{Name: "file of build " + uuid, URL: f.at, Stream: true, Unread: true, Header: http.Header{"Accept": {"*/*"}}, Known: "file"}
 	if etag := etagOf(running); etag != "" {
 		r.Header["If-None-Match"] = []string{etag}
 		r.Also = []int{http.StatusNotModified}

@@ -226,6 +226,9 @@ func failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if f, ok := errors.AsType[*artifact.Failure](err); ok {
+		return f // nothing was asked
+	}
 	f := &artifact.Failure{Class: artifact.Transient, What: source.Text(err.Error()), Err: err}
 	if limited, ok := errors.AsType[*registry.LimitedError](err); ok {
 		f.Limited, f.RetryAfter = true, limited.After

@@ -31,6 +31,9 @@ func (t *Target) Observe(ctx context.Context, known []artifact.ID) (artifact.Obs
 	if err != nil {
 		return artifact.Observation{}, err
 	}
+	if _, ok := t.s.container(w); !ok {
+		return artifact.Observation{}, &artifact.Failure{Class: artifact.Absent, What: t.noContainer(w)}
+	}
 	return t.see(ctx, w, known)
 }
 

@@ -59,6 +59,7 @@ func TestReady(t *testing.T) {
 			name: "paused", plan: kubesim.Plan{Pod: kubesim.Life{Start: kubesim.Never}},
 			then: func(s *scene) {
 				s.sim.Update("deployments", "shop", "web", func(o kubesim.Object) { o["spec"].(kubesim.Object)["paused"] = true })
+				s.sim.Kick("shop/web")
 			},
 			want: artifact.Suspended, says: "paused",
 		},
