@@ -130,13 +130,21 @@ func (t *Target) wayBack(ctx context.Context, w rollout.Target, s artifact.Switc
 	if t.d.Registry == nil {
 		return "whether " + ref + ", the way back, is still there was not asked: there is no registry to ask", nil
 	}
-	switch err := t.d.Registry.Answers(ctx, ref); {
-	case err == nil:
-		return "", nil
-	case ctx.Err() != nil:
+	err = t.d.Registry.Answers(ctx, ref)
+	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil:
+		t.gone = ""
+		return "", nil
 	case absent(err):
+		t.gone = ref
 		return "", hold(artifact.NoWayBack, "%s runs and the registry does not have it (any more): there would be no way back", ui.Clean(ref))
+	case t.gone == ref: // what a silent registry last said stands
+		return "", hold(artifact.NoWayBack, "%s runs and the registry did not have it when it last answered: there would be no way back; now %s", ui.Clean(ref), ui.Clean(err.Error()))
 	default:
 		return "whether " + ui.Clean(ref) + ", the way back, is still there cannot be told: " + ui.Clean(err.Error()), nil
 	}
