@@ -57,7 +57,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tmp) {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return nil, fmt.Errorf("store: %w", err)
 			}
 		}

@@ -177,7 +177,7 @@ func TestOpenPruneDiscardImport(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	dir := t.TempDir() + "/a/store"
-	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(dir+"/.tmp-dead", []byte("half"), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(dir+"/.tmp-odd/x", 0o700), os.WriteFile(dir+"/.tmp-dead", []byte("half"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	s, err := Open(dir, Options{})

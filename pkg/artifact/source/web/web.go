@@ -297,20 +297,16 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// body asks for the file itself.
+// body asks for the file itself. Whether it is a page in its place is for the
+// caller to say: where a hash is known, that decides.
 func (s *Source) body(ctx context.Context) (*http.Response, error) {
 	resp, err := s.d.HTTP.Get(ctx, source.Request{Name: s.spec.URL, URL: s.file, Stream: true, Header: http.Header{"Accept": {"*/*"}}})
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		err = source.Failf(artifact.Transient, nil, "%s: %s where a file is due", s.spec.URL, resp.Status)
-	} else {
-		err = fit(s.file, s.spec.URL, resp)
-	}
-	if err != nil {
 		_ = resp.Body.Close()
-		return nil, err
+		return nil, source.Failf(artifact.Transient, nil, "%s: %s where a file is due", s.spec.URL, resp.Status)
 	}
 	return resp, nil
 }
@@ -339,7 +335,11 @@ func (s *Source) Fetch(ctx context.Context, c artifact.Candidate, w io.Writer) e
 		return err
 	case id == c.ID:
 		return nil
-	case s.sums == nil:
+	}
+	if err := fit(s.file, s.spec.URL, resp); err != nil {
+		return err
+	}
+	if s.sums == nil {
 		return changed
 	}
 	return s.disagree(ctx, c.ID, id)
@@ -378,6 +378,9 @@ func (s *Source) disagree(ctx context.Context, want, got artifact.ID) error {
 			return err
 		}
 		if got, _, err = s.hash(ctx, resp, io.Discard); err != nil {
+			return err
+		}
+		if err := fit(s.file, s.spec.URL, resp); got != want && err != nil {
 			return err
 		}
 		if got == want {

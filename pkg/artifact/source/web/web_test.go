@@ -305,6 +305,37 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// Where a hash is known it decides, whatever the server calls the file.
+func TestPageByItsSums(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text string
+		want artifact.Class
+	}{
+		"the file":            {"one", ""},
+		"a page in its place": {"<h1>sorry", artifact.Transient},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := buildersim.NewFiles()
+			f.Put("/www/app.bin", []byte("one"), noon())
+			f.Sums("/www/SHA256SUMS", buildersim.TextSums, noon(), "/www/app.bin")
+			s := local(t, f, from, sums)
+			l, err := s.Look(t.Context(), artifact.Query{})
+			if err != nil || l.Candidate == nil {
+				t.Fatal(l, err)
+			}
+			f.Next(-1, "", buildersim.Status(200, "text/html", tc.text))
+			var got bytes.Buffer
+			err = s.Fetch(t.Context(), *l.Candidate, &got)
+			if tc.want == "" && (err != nil || got.String() != tc.text) {
+				t.Errorf("%v, %q", err, got.String())
+			}
+			if f, ok := errors.AsType[*artifact.Failure](err); tc.want != "" && (!ok || f.Class != tc.want) {
+				t.Errorf("%v, want %s", err, tc.want)
+			}
+		})
+	}
+}
+
 // What a look can meet.
 func TestTrouble(t *testing.T) {
 	for name, tc := range map[string]struct {

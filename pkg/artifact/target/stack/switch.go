@@ -257,7 +257,14 @@ func (t *Target) wayBack(ctx context.Context, p plan, s artifact.Switch) (warnin
 	if s.From == nil || s.NoRollback {
 		return "", nil
 	}
-	return workload.WayBack(ctx, t.d.Registry, t.ran(p.image, s), s.From.ID)
+	t.mu.Lock()
+	gone := t.missing
+	t.mu.Unlock()
+	warning, gone, err = workload.WayBack(ctx, t.d.Registry, t.ran(p.image, s), s.From.ID, gone)
+	t.mu.Lock()
+	t.missing = gone
+	t.mu.Unlock()
+	return warning, err
 }
 
 // inHistory reports whether what runs is what the history ends with.

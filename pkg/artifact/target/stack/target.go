@@ -61,6 +61,7 @@ type Target struct {
 	cluster  stack.Cluster
 	key      string // of in
 	closed   func()
+	missing  string                    // the way back that the registry last said it had not
 	look     artifact.ID               // what memory is about
 	memories map[string]rollout.Memory // of the other Deployments that the switch to look has changed
 }

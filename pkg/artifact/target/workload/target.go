@@ -42,6 +42,7 @@ type Target struct {
 	known  []artifact.ID  // of the last Observe, for Watch
 	took   bool           // the field was taken by force once; once is all
 	before *before        // what the last Activate replaced
+	gone   string         // the way back that the registry did not have
 	look   artifact.ID    // what memory is about
 	memory rollout.Memory // of the assessments of look
 }

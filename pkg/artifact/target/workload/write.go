@@ -133,26 +133,38 @@ func (t *Target) wayBack(ctx context.Context, w rollout.Target, s artifact.Switc
 	if image == "" {
 		image = c.Image
 	}
-	return WayBack(ctx, t.d.Registry, image, s.From.ID)
+	t.mu.Lock()
+	gone := t.gone
+	t.mu.Unlock()
+	warning, gone, err = WayBack(ctx, t.d.Registry, image, s.From.ID, gone)
+	t.mu.Lock()
+	t.gone = gone
+	t.mu.Unlock()
+	return warning, err
 }
 
 // WayBack proves that an image of which the digest ran could be pulled again.
 // The error is an *artifact.Failure when the registry has it no more, and ctx's
-// cause; what cannot be told is a warning. r may be nil.
-func WayBack(ctx context.Context, r Registry, image string, id artifact.ID) (warning string, err error) {
+// cause; what cannot be told is a warning. r may be nil. gone is what the call
+// before returned as missing, "" at first: what a silent registry last said
+// stands.
+func WayBack(ctx context.Context, r Registry, image string, id artifact.ID, gone string) (warning, missing string, err error) {
 	ref := repository(image) + "@" + string(id)
 	if r == nil {
-		return "whether " + ref + ", the way back, is still there was not asked: there is no registry to ask", nil
+		return "whether " + ref + ", the way back, is still there was not asked: there is no registry to ask", gone, nil
 	}
-	switch err := r.Answers(ctx, ref); {
-	case err == nil:
-		return "", nil
+	err = r.Answers(ctx, ref)
+	switch {
 	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
+		return "", gone, context.Cause(ctx)
+	case err == nil:
+		return "", "", nil
 	case absent(err):
-		return "", hold(artifact.NoWayBack, "%s runs and the registry does not have it (any more): there would be no way back", ui.Clean(ref))
+		return "", ref, hold(artifact.NoWayBack, "%s runs and the registry does not have it (any more): there would be no way back", ui.Clean(ref))
+	case gone == ref:
+		return "", gone, hold(artifact.NoWayBack, "%s runs and the registry did not have it when it last answered: there would be no way back; now %s", ui.Clean(ref), ui.Clean(err.Error()))
 	default:
-		return "whether " + ui.Clean(ref) + ", the way back, is still there cannot be told: " + ui.Clean(err.Error()), nil
+		return "whether " + ui.Clean(ref) + ", the way back, is still there cannot be told: " + ui.Clean(err.Error()), gone, nil
 	}
 }
 

@@ -124,6 +124,18 @@ func TestStage(t *testing.T) {
 			says:  "cannot be told",
 		},
 		{
+			name: "the previous image was gone when the registry last answered",
+			setup: func(w *world, s *artifact.Switch) {
+				w.own()
+				w.forget(w.old)
+				if _, err := w.target.Stage(w.t.Context(), *s); err == nil {
+					w.t.Fatal("it is not gone")
+				}
+				w.down.Store(true)
+			},
+			class: artifact.Hold, why: artifact.NoWayBack, says: "when it last answered",
+		},
+		{
 			name: "no registry to ask",
 			setup: func(w *world, _ *artifact.Switch) {
 				w.own()
