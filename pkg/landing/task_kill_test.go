@@ -249,9 +249,16 @@ func TestRestoreKilledAtEachStep(t *testing.T) {
 func TestCleanForce(t *testing.T) {
 	t.Parallel()
 	other := t.TempDir()
-	if dir, err := os.MkdirTemp("/dev/shm", "homelab-"); err == nil { //nolint:usetesting // another file system than the temporary one
+	for _, base := range []string{"/dev/shm", "/var/tmp"} {
+		dir, err := os.MkdirTemp(base, "homelab-") //nolint:usetesting // another file system than the temporary one
+		if err != nil {
+			continue
+		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		other = dir
+		if same, err := oneFileSystem(dir, other); err == nil && !same {
+			other = dir
+			break
+		}
 	}
 	unlanded := func(b *bench, phase Phase) {
 		j, err := openJournal(t.Context(), filepath.Join(b.clone.Dir, ".git"), "20261120T163000Z-0001")
