@@ -173,7 +173,7 @@ func judge(x transport.Exchange) transport.Judgement {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		j := fail(artifact.Transient, "%s", said(x))
 		f, _ := errors.AsType[*artifact.Failure](j.Err)
-		f.RetryAfter = max(transport.RetryAfter(x.Response), reset(x.Response.Header))
+		f.RetryAfter = min(max(transport.RetryAfter(x.Response), reset(x.Response.Header)), mostReset)
 		f.Limited = status == http.StatusTooManyRequests
 		return j
 	case slices.Contains(r.Also, status):
