@@ -83,7 +83,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
 	if c.host == nil {
 		return c.get(ctx, r)
 	}
-	if r.Stream && (r.Unread || conditional(r)) && c.shared != "" {
+	if r.Stream && (r.Unread || conditional(r)) { // no body is due: no turn for bodies is waited for
 		if resp, err := c.glance(ctx, r); resp != nil || err != nil {
 			return resp, err
 		}
