@@ -43,5 +43,5 @@ func reserve() (addr netip.AddrPort, fd int, err error) {
 		return addr, fd, err
 	}
 	port := at.(*syscall.SockaddrInet4).Port
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)), fd, nil //nolint:gosec // a port
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)), fd, nil
 }

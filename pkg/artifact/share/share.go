@@ -25,7 +25,8 @@ const MostConns = 4
 const (
 	mostBulk  = 3 // of them for bodies that take their time
 	leastHold = time.Minute
-	mostKept  = 1024 // answers of one host
+	mostHold  = time.Hour // no server silences its watches for good
+	mostKept  = 1024      // answers of one host
 	keepFor   = 5 * time.Minute
 )
 
@@ -82,11 +83,12 @@ type answer struct {
 // Large is an answer that may be too long to be kept for whoever comes next.
 type Large interface{ Large() bool }
 
-// Hold has nobody ask the host for at least a minute, or as long as it said.
+// Hold has nobody ask the host for at least a minute, or as long as it said, up
+// to an hour.
 func (h *Host) Hold(said time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if until := time.Now().Add(max(said, leastHold)); until.After(h.held) {
+	if until := time.Now().Add(min(max(said, leastHold), mostHold)); until.After(h.held) {
 		h.held = until
 	}
 }

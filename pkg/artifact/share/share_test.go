@@ -256,7 +256,7 @@ func TestHold(t *testing.T) {
 		synctest.Wait()
 		h.Hold(2 * time.Hour)
 		leaves[0]()
-		if f, _ := errors.AsType[*artifact.Failure](<-told); f == nil || f.RetryAfter != 2*time.Hour {
+		if f, _ := errors.AsType[*artifact.Failure](<-told); f == nil || f.RetryAfter != mostHold {
 			t.Error(f)
 		}
 	})

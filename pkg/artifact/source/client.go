@@ -83,7 +83,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*http.Response, error) {
 	if c.host == nil {
 		return c.get(ctx, r)
 	}
-	if r.Stream && (r.Unread || conditional(r)) && c.shared != "" {
+	if r.Stream && (r.Unread || conditional(r)) { // no body is due: no turn for bodies is waited for
 		if resp, err := c.glance(ctx, r); resp != nil || err != nil {
 			return resp, err
 		}
@@ -173,7 +173,7 @@ func judge(x transport.Exchange) transport.Judgement {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		j := fail(artifact.Transient, "%s", said(x))
 		f, _ := errors.AsType[*artifact.Failure](j.Err)
-		f.RetryAfter = max(transport.RetryAfter(x.Response), reset(x.Response.Header))
+		f.RetryAfter = min(max(transport.RetryAfter(x.Response), reset(x.Response.Header)), mostReset)
 		f.Limited = status == http.StatusTooManyRequests
 		return j
 	case slices.Contains(r.Also, status):

@@ -110,6 +110,15 @@ func TestGetLimits(t *testing.T) {
 			t.Fatalf("%#v", err)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) { // nobody is silenced for good
+		_, err := get(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "2000000000")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}), Request{})
+		if e, _ := errors.AsType[*artifact.Failure](err); e == nil || e.RetryAfter != time.Hour {
+			t.Fatalf("%#v", err)
+		}
+	})
 	for _, tc := range []struct {
 		remaining, reset string
 		want             time.Duration

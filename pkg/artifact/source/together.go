@@ -42,8 +42,11 @@ func limited(err error) (time.Duration, bool) {
 	return f.RetryAfter, true
 }
 
-// question is all that the answer to r depends on.
+// question is all that the answer to r depends on; "" it is not shared.
 func (c *Client) question(r Request) string {
+	if c.shared == "" {
+		return ""
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n%v %v %d\n", c.shared, r.URL, r.Also, r.Redirect != nil, r.MaxBody)
 	keys := make([]string, 0, len(r.Header))
@@ -130,6 +133,13 @@ func conditional(r Request) bool {
 		(len(r.Header["If-None-Match"]) > 0 || len(r.Header["If-Modified-Since"]) > 0)
 }
 
+// same says whether a is of what the question named, by a server that does not
+// answer "not modified": nobody reads that body.
+func same(r Request, a heard) bool {
+	etag := a.header.Values("ETag")
+	return a.status == http.StatusOK && len(etag) == 1 && slices.Equal(r.Header["If-None-Match"], etag)
+}
+
 // glance is Get for a question that others may put as well and whose answer is
 // "not modified" mostly. A body is of one watch: where there is one, the answer
 // is nil, and each of them asks for it.
@@ -143,7 +153,7 @@ func (c *Client) glance(ctx context.Context, r Request) (*http.Response, error) 
 		_ = resp.Body.Close()
 		return heard{status: resp.StatusCode, header: resp.Header, size: resp.ContentLength}, nil
 	})
-	if err != nil || a.status != http.StatusNotModified && !r.Unread {
+	if err != nil || a.status/100 == 2 && !r.Unread && !same(r, a) {
 		return nil, err
 	}
 	return &http.Response{

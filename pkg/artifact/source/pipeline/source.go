@@ -25,6 +25,7 @@ import (
 )
 
 const (
+	mostAfter = time.Hour // no server silences a watch for good
 	perPage   = 10
 	maxPages  = 5
 	maxTries  = 5  // artifacts asked for in one look
@@ -162,7 +163,7 @@ func (s *Source) failure(ctx context.Context, err error) error {
 	if !ok {
 		return f
 	}
-	f.RetryAfter = api.RetryAfter
+	f.RetryAfter = min(api.RetryAfter, mostAfter)
 	f.Limited = api.Status == http.StatusTooManyRequests
 	if api.Class != woodpecker.Refused {
 		return f

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"context"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -71,6 +73,51 @@ func TestTogether(t *testing.T) {
 		ctx, _ := share.Sit(t.Context(), time.Now().Add(-time.Minute))
 		if l, err := all[0].Look(ctx, late); err != nil || l.Candidate == nil || l.Candidate.ID != idOfBytes("two") {
 			t.Errorf("%+v %v", l, err)
+		}
+	})
+}
+
+// Slow downloads keep no look from being answered, by a server that says "not
+// modified" as by one that does not.
+func TestLooksBesideDownloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := buildersim.NewFiles()
+		f.Set(buildersim.Settings{ETags: buildersim.Quoted, LastModified: true})
+		f.Put("/www/app.bin", []byte("one"), noon())
+		deaf := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Del("If-None-Match")
+			f.ServeHTTP(w, r)
+		})
+		for name, server := range map[string]http.Handler{"not modified": f, "deaf": deaf} {
+			h := share.New().Host("h")
+			sp, err := Parse(from, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := New(sp, Deps{HTTP: source.NewClient(source.Options{Next: woodsim.InProcess(server), Host: h}), MaxSize: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, err := s.Look(t.Context(), artifact.Query{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Forget()
+			for range share.MostConns - 1 {
+				leave, err := h.Enter(t.Context(), true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer leave()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if l, err := s.Look(ctx, artifact.Query{Seen: first.Seen, Offered: first.Candidate}); err != nil || !l.Unchanged {
+				t.Errorf("%s: %+v %v", name, l, err)
+			}
+			if n := len(f.Requests()); n != 1 {
+				t.Errorf("%s: %d requests", name, n)
+			}
 		}
 	})
 }
