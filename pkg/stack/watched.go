@@ -121,6 +121,7 @@ func (w *World) Reach(ctx context.Context, dir string) (Cluster, func(), error) 
 // Applied is what a directory records of the last write to its deployment.
 type Applied struct {
 	Revision  *Revision         // the newest; nil none, and with compose
+	Before    []Revision        // the recorded ones before it, newest first
 	Overrides map[string]string // images that no file says; nil none
 	Spec      Origin            // where its files come from, as far as that is known
 	Stack     Origin
@@ -147,7 +148,7 @@ func (w *World) Applied(ctx context.Context, dir string) (Applied, error) {
 			return out, err
 		}
 		if len(all) > 0 {
-			out.Revision, out.Overrides = &all[0], all[0].Overrides
+			out.Revision, out.Before, out.Overrides = &all[0], all[1:], all[0].Overrides
 			out.Spec, out.Stack = all[0].Spec, all[0].Stack
 		}
 	}

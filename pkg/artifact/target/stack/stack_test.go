@@ -456,6 +456,10 @@ func TestRollback(t *testing.T) {
 			call: "rollback 4 " + pinned("a"),
 		},
 		"somebody has restarted": {set: restart, fail: true, says: "homelab deployment restart (revision 6) has changed what is deployed since the switch: what was recorded (revision 4, " + pinned("a") + ") cannot be put back without undoing that; try: homelab deployment rollback 4 --dir /srv/shop"},
+		"somebody has updated, and another watch has switched its container since": {set: func(f *fake) {
+			f.applied.Before = []stack.Revision{{Number: 6, Verb: "update"}, {Number: 5, Verb: "watch"}, {Number: 4, Verb: "restart"}}
+			f.applied.Revision = &stack.Revision{Number: 7, Verb: "watch", Images: maps.Clone(f.live)}
+		}, fail: true, says: "homelab deployment update (revision 6) has changed what is deployed since the switch"},
 		"somebody wrote since": {set: func(f *fake) {
 			f.applied.Revision = &stack.Revision{Number: 6, Verb: "watch", Images: map[string]string{"web": pinned("f")}}
 		}, fail: true, says: "cannot be put back"},

@@ -429,16 +429,27 @@ func number(r *stack.Revision) int {
 	return r.Number
 }
 
-// ours reports whether what was written last is what was recorded, or what a
-// watch made of it since: nobody else has brought the deployment to another
-// state.
-func (t *Target) ours(rec *record, now stack.Applied) bool {
+// ours reports whether what was written last is what was recorded, or what
+// watches made of it since: nobody else has brought the deployment to another
+// state. Who has, is by: a watch of another container may have written after
+// them.
+func (t *Target) ours(rec *record, now stack.Applied) (by *stack.Revision, ok bool) {
 	r := now.Revision
 	if r == nil {
-		return rec.Revision == 0
+		return nil, rec.Revision == 0
 	}
-	image := r.Images[t.s.Container]
-	return r.Number == rec.Revision || r.Verb == verb && (image == rec.ToRef || image == rec.FromRef)
+	if r.Number == rec.Revision {
+		return nil, true
+	}
+	if image := r.Images[t.s.Container]; r.Verb != verb || image != rec.ToRef && image != rec.FromRef {
+		return r, false
+	}
+	for i := range now.Before {
+		if b := &now.Before[i]; b.Number > rec.Revision && b.Verb != verb {
+			return b, false
+		}
+	}
+	return nil, true
 }
 
 // note adds to the record what else the switch has changed.
@@ -527,11 +538,12 @@ func (t *Target) Rollback(ctx context.Context, s artifact.Switch) error {
 
 // unmoved refuses to go back over what somebody else has done since.
 func (t *Target) unmoved(rec *record, now stack.Applied) error {
-	if t.ours(rec, now) {
+	r, ok := t.ours(rec, now)
+	if ok {
 		return nil
 	}
 	who, next := "somebody", "homelab deployment history --dir "+t.s.Dir
-	if r := now.Revision; r != nil {
+	if r != nil {
 		who = fmt.Sprintf("homelab deployment %s (revision %d)", r.Verb, r.Number)
 		if rec.Revision > 0 {
 			next = fmt.Sprintf("homelab deployment rollback %d --dir %s", rec.Revision, t.s.Dir)
