@@ -497,6 +497,9 @@ func (r *run) composeWrite(ctx context.Context) error {
 		}
 	}
 	changes := r.composeChanges() > 0
+	if err := r.tellPlan(); err != nil {
+		return err
+	}
 	call, done, err := r.composeOrders(ctx, changes)
 	if err != nil {
 		return err

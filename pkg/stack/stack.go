@@ -129,6 +129,9 @@ type Options struct {
 	// Admit is asked once the directory's lock is held, before anything else is
 	// done; its error ends the run. nil: nobody is asked.
 	Admit func() error
+	// Planned is told what will be written, before anything is; its error ends the
+	// run. nil: nobody is told.
+	Planned func(*apply.Plan) error
 
 	Deadline time.Time // zero: none
 	CI       bool      // a CI server is configured, so that its verbs can be recommended

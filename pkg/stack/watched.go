@@ -264,6 +264,14 @@ func (r *run) admit() error {
 	return r.o.Admit()
 }
 
+// tellPlan tells whoever wants to know what will be written.
+func (r *run) tellPlan() error {
+	if r.o.Planned == nil {
+		return nil
+	}
+	return r.o.Planned(r.plan)
+}
+
 // override makes containers of a recorded state run other images. Those that it
 // does not have are nobody's.
 func override(state *render.Result, images map[string]string) error {

@@ -41,6 +41,9 @@ func (r *run) write(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.tellPlan(); err != nil {
+		return err
+	}
 	if err := r.journal.Write(r.entry()); err != nil {
 		return err
 	}

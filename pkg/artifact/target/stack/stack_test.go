@@ -85,6 +85,7 @@ type fake struct {
 	writers   []string
 	plan      apply.Plan
 	preview   error
+	killed    bool // while the update writes
 	begins    bool // the update writes before it ends
 	update    error
 	outcome   stack.Outcome
@@ -177,6 +178,14 @@ func (f *fake) Update(_ context.Context, o stack.Options) (*stack.Outcome, error
 		if err := o.Admit(); err != nil {
 			return &stack.Outcome{}, err
 		}
+	}
+	if o.Planned != nil {
+		if err := o.Planned(&f.plan); err != nil {
+			return &stack.Outcome{}, err
+		}
+	}
+	if f.killed {
+		panic("killed")
 	}
 	f.calls, f.last = append(f.calls, "update "+o.Images["web"]), o
 	if f.begins || f.update == nil {
@@ -531,6 +540,41 @@ func TestTheSameAttemptKeepsItsRecord(t *testing.T) {
 	}
 	if err := json.Unmarshal(first, &rec); err != nil || rec.Revision != 4 || rec.FromRef != pinned("a") {
 		t.Errorf("%s, %v", first, err)
+	}
+}
+
+// What else a switch changes is known after it was killed at its first write, also
+// when the next run finds that written already.
+func TestWhatElseChangesIsRecordedBeforehand(t *testing.T) {
+	t.Parallel()
+	f := up()
+	f.plan.Update = []apply.Change{{Ref: apply.Ref{Kind: "Deployment", Namespace: "shop", Name: "side"}}}
+	g, dir, _ := f.target(t, images{})
+	changes := func() []string {
+		raw, err := os.ReadFile(filepath.Join(dir, "stack.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rec struct{ Changes []string }
+		if err := json.Unmarshal(raw, &rec); err != nil {
+			t.Fatal(err)
+		}
+		return rec.Changes
+	}
+	func() {
+		defer func() { _ = recover() }()
+		f.killed = true
+		_ = g.Activate(t.Context(), to())
+	}()
+	if got := changes(); !slices.Equal(got, []string{"side"}) {
+		t.Errorf("killed while it writes: %q", got)
+	}
+	f.killed, f.plan.Update = false, nil
+	if err := g.Activate(t.Context(), to()); err != nil {
+		t.Fatal(err)
+	}
+	if got := changes(); !slices.Equal(got, []string{"side"}) {
+		t.Errorf("made once more: %q", got)
 	}
 }
 

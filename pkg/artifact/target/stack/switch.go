@@ -361,10 +361,8 @@ func (t *Target) Activate(ctx context.Context, s artifact.Switch) error {
 	bound, cancel, o := t.bounded(ctx, s, p.images)
 	defer cancel()
 	o.Admit = func() error { return t.admit(bound, w, p, s) }
+	o.Planned = t.note
 	out, err := w.Update(bound, o)
-	if out != nil && out.Plan != nil && tell.wrote() {
-		t.note(out.Plan)
-	}
 	switch {
 	case err == nil:
 		if out.Kind != fault.OK {
@@ -399,8 +397,11 @@ func (t *Target) admit(ctx context.Context, w Stack, p plan, s artifact.Switch) 
 	if s.From != nil {
 		rec.From, rec.FromRef = s.From.ID, t.ran(p.image, s)
 	}
-	if was, err := t.recorded(); err == nil && was != nil && was.Attempt == rec.Attempt && was.To == rec.To && was.From == rec.From && t.begun(was, now) {
-		return nil // the same attempt once more: what it began with is not there to be seen
+	if was, err := t.recorded(); err == nil && was != nil && was.Attempt == rec.Attempt && was.To == rec.To && was.From == rec.From {
+		if t.begun(was, now) {
+			return nil // the same attempt once more: what it began with is not there to be seen
+		}
+		rec.Changes = was.Changes // it may have written some of that
 	}
 	if p.compose {
 		rec.Kept = "watch-" + t.s.Container
@@ -452,11 +453,18 @@ func (t *Target) ours(rec *record, now stack.Applied) (by *stack.Revision, ok bo
 	return nil, true
 }
 
-// note adds to the record what else the switch has changed.
-func (t *Target) note(p *apply.Plan) {
+// note adds to the record what else the switch will change: whoever goes on with
+// it after it was cut off looks at that too.
+func (t *Target) note(p *apply.Plan) error {
+	failed := func(err error) error {
+		return &artifact.Failure{Class: artifact.Transient, What: "what the switch changes cannot be recorded: " + err.Error(), Err: err}
+	}
 	rec, err := t.recorded()
-	if err != nil || rec == nil {
-		return
+	if err != nil {
+		return failed(err)
+	}
+	if rec == nil || p == nil {
+		return nil
 	}
 	n := len(rec.Changes)
 	for _, c := range slices.Concat(p.Create, p.Update, p.Replace) {
@@ -464,11 +472,13 @@ func (t *Target) note(p *apply.Plan) {
 			rec.Changes = append(rec.Changes, c.Name)
 		}
 	}
-	if len(rec.Changes) > n {
-		if err := t.keep(rec); err != nil {
-			t.d.Tell("what else the switch has changed cannot be recorded: " + err.Error())
-		}
+	if len(rec.Changes) == n {
+		return nil
 	}
+	if err := t.keep(rec); err != nil {
+		return failed(err)
+	}
+	return nil
 }
 
 // Rollback implements artifact.Target: what was recorded, with the digest that
