@@ -134,7 +134,8 @@ type answer struct {
 func (a answer) result(t *testing.T) (r struct {
 	Type, Verdict, Reason, State string
 	Running                      struct{ ID string }
-}) {
+},
+) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(a.out), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &r); err != nil {
