@@ -275,16 +275,7 @@ func writeRevision(dir string, rev Revision, state *render.Result, kept []direct
 	if err := os.RemoveAll(stage); err != nil {
 		return err
 	}
-	for _, k := range kept {
-		path := filepath.Join(stage, "files", filepath.FromSlash(k.Path))
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, k.Data, 0o600); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(stage, 0o700); err != nil {
+	if err := putFiles(stage, kept); err != nil {
 		return err
 	}
 	if err := putJSON(filepath.Join(stage, "objects.json"), state); err != nil {
@@ -293,7 +284,59 @@ func writeRevision(dir string, rev Revision, state *render.Result, kept []direct
 	if err := putJSON(filepath.Join(stage, "revision.json"), rev); err != nil {
 		return err
 	}
-	return os.Rename(stage, revisionDir(dir, rev.Number))
+	if err := os.Rename(stage, revisionDir(dir, rev.Number)); err != nil {
+		return err
+	}
+	return syncDir(historyOf(dir))
+}
+
+// putFiles writes files that are kept into a directory of ours, for its owner
+// only, and on the disk: they are what there is to go back to after a power loss.
+func putFiles(stage string, kept []directory.Kept) error {
+	dirs := []string{stage}
+	for _, k := range kept {
+		path := filepath.Join(stage, "files", filepath.FromSlash(k.Path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := putFile(path, k.Data); err != nil {
+			return err
+		}
+		for d := filepath.Dir(path); d != stage && !slices.Contains(dirs, d); d = filepath.Dir(d) {
+			dirs = append(dirs, d)
+		}
+	}
+	if err := os.MkdirAll(stage, 0o700); err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if err := syncDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func putFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // of our own record
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// syncDir puts the names in a directory on the disk, where a file system can.
+func syncDir(path string) error {
+	d, err := os.Open(path) //nolint:gosec // of our own record
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrInvalid) {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
 }
 
 // putJSON writes a file whole, and on the disk, for its owner only.
@@ -303,12 +346,7 @@ func putJSON(path string, v any) error {
 		return err
 	}
 	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // of our own history
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := putFile(tmp, append(raw, '\n')); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

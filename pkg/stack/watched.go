@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -355,16 +356,9 @@ func (w *World) KeepAside(dir, name string) error {
 	}
 	var list []keptFile
 	for _, k := range kept {
-		path := filepath.Join(stage, "files", filepath.FromSlash(k.Path))
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, k.Data, 0o600); err != nil {
-			return err
-		}
 		list = append(list, keptFile{Path: k.Path, Mode: k.Mode, Secret: k.Secret, Hash: file.Hash(k.Data)})
 	}
-	if err := os.MkdirAll(stage, 0o700); err != nil {
+	if err := putFiles(stage, kept); err != nil {
 		return err
 	}
 	if err := putJSON(filepath.Join(stage, "kept.json"), list); err != nil {
@@ -373,11 +367,46 @@ func (w *World) KeepAside(dir, name string) error {
 	if err := os.RemoveAll(at); err != nil {
 		return err
 	}
-	return os.Rename(stage, at)
+	if err := os.Rename(stage, at); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(at))
+}
+
+// acted names a file of a directory that somebody has changed since its files
+// were kept; "" none. What hooks may write is not looked at: they run with the
+// switch.
+func acted(d *file.Directory, kept []directory.Kept) (string, error) {
+	now, err := directory.Snapshot(d)
+	if err != nil {
+		return "", err
+	}
+	hashes := func(list []directory.Kept) map[string]string {
+		out := map[string]string{}
+		for _, k := range list {
+			if top, _, deep := strings.Cut(k.Path, "/"); !deep || top == "compose" {
+				out[k.Path] = file.Hash(k.Data)
+			}
+		}
+		return out
+	}
+	was, is := hashes(kept), hashes(now)
+	for _, name := range slices.Sorted(maps.Keys(was)) {
+		if is[name] != was[name] {
+			return name, nil
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if was[name] == "" {
+			return name, nil
+		}
+	}
+	return "", nil
 }
 
 // BringBack makes a directory that is deployed to compose what KeepAside kept
-// of it, and its containers what it says then, with the images of o. Once
+// of it, and its containers what it says then, with the images of o. What
+// somebody has changed since is not undone: that is of kind Unsafe. Once
 // something was written, a failure is of kind Unsafe.
 func (w *World) BringBack(ctx context.Context, o Options, name string) (*Outcome, error) {
 	r := w.run(o)
@@ -400,6 +429,15 @@ func (w *World) BringBack(ctx context.Context, o Options, name string) (*Outcome
 	kept, err := readKept(keptDir(d.Path, name))
 	if err != nil {
 		return r.out, err
+	}
+	if r.d, _, err = file.Load(o.Dir, w.Files); err != nil { // it was waited for the lock
+		return r.out, worded(err)
+	}
+	if changed, err := acted(r.d, kept); err != nil {
+		return r.out, err
+	} else if changed != "" {
+		return r.out, fault.New(fault.Unsafe, "somebody has changed "+filepath.Join(o.Dir, filepath.FromSlash(changed))+" since the switch", "homelab deployment status --dir "+o.Dir).
+			Because("what was kept cannot be put back without undoing that")
 	}
 	put, err := directory.PutBack(ctx, directory.Options{
 		Dir: d.Path, NoHooks: true, Verb: "deployment " + o.Verb, Env: w.Files, Now: w.Now(),
