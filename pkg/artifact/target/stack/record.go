@@ -26,7 +26,8 @@ type record struct {
 	Stack   stack.Origin `json:"stack"`
 	// Revision is the one that ran; 0: there is none, or files were kept aside.
 	Revision  int               `json:"revision,omitempty"`
-	Kept      string            `json:"kept,omitempty"` // the name under which they were
+	Content   string            `json:"content,omitempty"` // hash of that revision: numbers begin anew in a directory that is made anew
+	Kept      string            `json:"kept,omitempty"`    // the name under which they were
 	Overrides map[string]string `json:"overrides,omitempty"`
 	// Changes are the Deployments, or services, that the switch changes.
 	Changes []string `json:"changes,omitempty"`

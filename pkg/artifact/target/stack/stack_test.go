@@ -251,7 +251,7 @@ func (i images) Answers(_ context.Context, ref string) error {
 // up is a deployment in which the container web runs image a.
 func up() *fake {
 	f := &fake{live: map[string]string{"web": pinned("a"), "side": other}, says: map[string]string{"web": repo + ":live", "side": other}}
-	f.applied.Revision = &stack.Revision{Number: 4, Verb: "restart", Images: maps.Clone(f.live)}
+	f.applied.Revision = &stack.Revision{Number: 4, Verb: "restart", Content: "c4", Images: maps.Clone(f.live)}
 	return f
 }
 
@@ -455,7 +455,7 @@ func TestRollback(t *testing.T) {
 		call string
 	}{
 		"back":                            {call: "rollback 4 " + pinned("a")},
-		"not recorded when it was killed": {set: func(f *fake) { f.applied.Revision = &stack.Revision{Number: 4, Verb: "restart"} }, call: "rollback 4 " + pinned("a")},
+		"not recorded when it was killed": {set: func(f *fake) { f.applied.Revision = &stack.Revision{Number: 4, Verb: "restart", Content: "c4"} }, call: "rollback 4 " + pinned("a")},
 		"paused":                          {set: func(f *fake) { f.paused = true }, call: "rollback 4 " + pinned("a")},
 		"another watch has switched its container": {
 			set: func(f *fake) {
@@ -469,6 +469,9 @@ func TestRollback(t *testing.T) {
 			f.applied.Before = []stack.Revision{{Number: 6, Verb: "update"}, {Number: 5, Verb: "watch"}, {Number: 4, Verb: "restart"}}
 			f.applied.Revision = &stack.Revision{Number: 7, Verb: "watch", Images: maps.Clone(f.live)}
 		}, fail: true, says: "homelab deployment update (revision 6) has changed what is deployed since the switch"},
+		"the directory was made anew": {set: func(f *fake) {
+			f.applied.Revision = &stack.Revision{Number: 4, Verb: "start", Content: "another", Images: maps.Clone(f.live)}
+		}, fail: true, says: "homelab deployment start (revision 4) has changed what is deployed since the switch"},
 		"somebody wrote since": {set: func(f *fake) {
 			f.applied.Revision = &stack.Revision{Number: 6, Verb: "watch", Images: map[string]string{"web": pinned("f")}}
 		}, fail: true, says: "cannot be put back"},

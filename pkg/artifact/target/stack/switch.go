@@ -394,6 +394,9 @@ func (t *Target) admit(ctx context.Context, w Stack, p plan, s artifact.Switch) 
 		At: t.d.Now().UTC().Round(time.Second), Attempt: s.Attempt, To: s.To.ID, ToRef: p.ref, Dir: t.s.Dir,
 		Spec: now.Spec, Stack: now.Stack, Overrides: now.Overrides, Revision: number(now.Revision),
 	}
+	if now.Revision != nil {
+		rec.Content = now.Revision.Content
+	}
 	if s.From != nil {
 		rec.From, rec.FromRef = s.From.ID, t.ran(p.image, s)
 	}
@@ -440,13 +443,14 @@ func (t *Target) ours(rec *record, now stack.Applied) (by *stack.Revision, ok bo
 		return nil, rec.Revision == 0
 	}
 	if r.Number == rec.Revision {
-		return nil, true
+		return r, r.Content == rec.Content || rec.Content == ""
 	}
 	if image := r.Images[t.s.Container]; r.Verb != verb || image != rec.ToRef && image != rec.FromRef {
 		return r, false
 	}
 	for i := range now.Before {
-		if b := &now.Before[i]; b.Number > rec.Revision && b.Verb != verb {
+		b := &now.Before[i]
+		if b.Number > rec.Revision && b.Verb != verb || b.Number == rec.Revision && rec.Content != "" && b.Content != rec.Content {
 			return b, false
 		}
 	}
