@@ -290,6 +290,9 @@ func TestDrift(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %s, want %s\n%s", policy, got, want, w.story())
 		}
+		if st := StatusOf(w.s, "w"); st.Running == nil || st.Running.ID != w.runs {
+			t.Errorf("%s: %s runs, the status says %+v", policy, w.runs, st.Running)
+		}
 		w.check()
 	}
 	// Twice after enforcing: no more writes.

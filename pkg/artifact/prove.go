@@ -381,6 +381,9 @@ func (k *core) goBack(reason string, evidence []string) {
 // afterBack judges what the target runs after the rollback.
 func (k *core) afterBack(o Observation, f *Failure) {
 	s, a := &k.s, k.m().Attempt
+	if f == nil && o.Sight != Unknown {
+		s.Observed, s.ObservedAt = o, k.now
+	}
 	switch {
 	case f != nil && f.Class == Absent:
 		k.halt("the workload is gone: " + f.Error())

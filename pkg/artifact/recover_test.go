@@ -188,8 +188,16 @@ func TestHaltedStays(t *testing.T) {
 	w.backs = func(ID) error { return nil }
 	w.input(Input{What: Begin})
 	w.run(10 * time.Minute)
+	tells := func(when string) {
+		st := StatusOf(w.s, "w")
+		if last := w.s.Memory.Last; st.Running == nil || st.Running.ID != id("b") || last == nil || last.Running == nil || last.Running.ID != id("b") {
+			t.Errorf("%s: b runs; status %+v, result %+v", when, st.Running, last)
+		}
+	}
+	tells("halted")
 	for range 3 {
 		w.restart()
+		tells("restarted")
 		w.candidate("c", 3)
 		w.run(time.Hour)
 	}

@@ -185,7 +185,7 @@ func (k *core) fill(o Outcome) Outcome {
 		o.Verdict = Verdict(o.Kind.Name())
 	}
 	o.State = k.s.Shown()[0]
-	o.Running, o.Previous = m.Running, m.Previous
+	o.Running, o.Previous = k.s.Running(), m.Previous
 	if a := m.Attempt; a != nil && o.Verdict == VerdictLive {
 		// Answered when soaking begins: it runs already, and is the attempt's.
 		o.Running, o.Previous, o.Attempt, o.By, o.Probes = &Version{Candidate: a.Candidate}, a.Previous, a.N, a.By, k.s.probes

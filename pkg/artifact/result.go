@@ -133,7 +133,7 @@ func StatusOf(s State, watch string) Status {
 	m := &s.Memory
 	st := Status{
 		Watch: watch, State: m.Phase, States: s.Shown(), Kind: s.Kind(),
-		Running: named(m.Running), Previous: named(m.Previous), Candidate: offerOf(m.Offered),
+		Running: named(s.Running()), Previous: named(m.Previous), Candidate: offerOf(m.Offered),
 		Quarantine: m.Quarantine, Looks: s.Looks, Failures: s.Failures, LastGood: s.LastGood, Last: m.Last,
 	}
 	k := core{s: s}
@@ -150,6 +150,29 @@ func StatusOf(s State, watch string) Status {
 		st.Quarantine = []Quarantine{}
 	}
 	return st
+}
+
+// Running is what the target runs, as far as is known: the last good version,
+// but where somebody has put something else there, or a way back did not lead to
+// it, what was seen last.
+func (s State) Running() *Version {
+	m := &s.Memory
+	seen := s.Observed
+	switch {
+	case m.Halt == "" && m.Drift == nil:
+		return m.Running
+	case m.Drift != nil:
+		seen = *m.Drift
+	case seen.Sight == "" && m.Last != nil: // by the files of a watch that does not run
+		return m.Last.Running
+	}
+	switch {
+	case seen.Sight == Nothing:
+		return nil
+	case seen.Sight != Runs, m.Running != nil && seen.Is(m.Running.ID):
+		return m.Running
+	}
+	return &Version{Candidate: Candidate{ID: seen.ID}}
 }
 
 // Kind is the state of a watch as an exit code: live, or why not.

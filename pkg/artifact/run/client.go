@@ -294,7 +294,7 @@ func (p Place) alone(ctx context.Context, r artifact.Request) (Result, error) {
 	o := artifact.Outcome{
 		Kind: fault.Held, Verdict: artifact.Verdict(fault.Held.Name()), Why: artifact.Quarantined, State: s.Shown()[0],
 		Reason: "it may be activated once more; the next run does it", Health: artifact.HealthUnknown,
-		Running: s.Memory.Running, Previous: s.Memory.Previous, Candidate: s.Memory.Offered, Ended: began.Round(0),
+		Running: s.Running(), Previous: s.Memory.Previous, Candidate: s.Memory.Offered, Ended: began.Round(0),
 	}
 	for _, e := range out {
 		switch e.Do {

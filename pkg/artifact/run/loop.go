@@ -577,7 +577,7 @@ func (l *loop) endWith(o artifact.Outcome) {
 	if o.Verdict == "" {
 		o.Verdict = artifact.Verdict(o.Kind.Name())
 	}
-	o.State, o.Running, o.Previous, o.Candidate = l.states()[0], m.Running, m.Previous, m.Offered
+	o.State, o.Running, o.Previous, o.Candidate = l.states()[0], l.s.Running(), m.Previous, m.Offered
 	o.Health, o.Ended = artifact.HealthUnknown, l.now().Round(0)
 	for id := range l.waiting {
 		l.reply(id, o, m)
@@ -638,7 +638,7 @@ func (l *loop) refusal() artifact.Outcome {
 	return artifact.Outcome{
 		Kind: kind, Why: why, Verdict: artifact.Verdict(kind.Name()), State: l.states()[0], Health: artifact.HealthUnknown,
 		Reason:  reason + ". " + artifact.NextStart(m, l.o.Config),
-		Running: m.Running, Previous: m.Previous, Candidate: m.Offered, Ended: l.now().Round(0),
+		Running: l.s.Running(), Previous: m.Previous, Candidate: m.Offered, Ended: l.now().Round(0),
 	}
 }
 
