@@ -134,18 +134,18 @@ func (t *Target) Watch(ctx context.Context, saw func(artifact.Observation)) erro
 func (t *Target) Ready(ctx context.Context, s artifact.Switch) (artifact.Readiness, error) {
 	w, err := t.d.Stack(&story{})
 	if err != nil {
-		return notAsked(ctx, t.failure(ctx, err))
+		return workload.NotRead(ctx, t.failure(ctx, err))
 	}
 	loc, a, err := t.located(ctx, w)
 	if err != nil {
-		return notAsked(ctx, err)
+		return workload.NotRead(ctx, err)
 	}
 	if composed(loc) {
 		return t.servicesReady(ctx, w, a, s)
 	}
 	in, cluster, err := t.reach(ctx, w, loc)
 	if err != nil {
-		return notAsked(ctx, err)
+		return workload.NotRead(ctx, err)
 	}
 	r, err := in.Ready(ctx, s)
 	if err != nil || r.State != artifact.IsReady {
@@ -158,25 +158,6 @@ func (t *Target) Ready(ctx context.Context, s artifact.Switch) (artifact.Readine
 		return r, err
 	}
 	return t.others(ctx, cluster, loc, s, r)
-}
-
-// notAsked is what it means for readiness that a deployment could not be looked
-// at.
-func notAsked(ctx context.Context, err error) (artifact.Readiness, error) {
-	if ctx.Err() != nil {
-		return artifact.Readiness{}, context.Cause(ctx)
-	}
-	r := artifact.Readiness{State: artifact.NotAsked, Reason: err.Error()}
-	if f, ok := errors.AsType[*artifact.Failure](err); ok {
-		switch f.Class {
-		case artifact.Absent:
-			r.State = artifact.Gone
-		case artifact.Denied:
-			r.State = artifact.Forbidden
-		case artifact.Transient, artifact.Refused, artifact.Hold, artifact.Later, artifact.Owned, artifact.Failed:
-		}
-	}
-	return r, nil
 }
 
 // changed are the Deployments, or services, beside the container's own that the
@@ -267,7 +248,7 @@ func (t *Target) servicesReady(ctx context.Context, w Stack, a stack.Applied, s 
 	o, all, err := t.services(ctx, w, a, known)
 	switch {
 	case err != nil:
-		return notAsked(ctx, err)
+		return workload.NotRead(ctx, err)
 	case o.Sight == artifact.Unknown:
 		return artifact.Readiness{State: artifact.NotYet, Reason: o.Why}, nil
 	case !o.Is(s.To.ID):

@@ -16,7 +16,7 @@ import (
 func (t *Target) Ready(ctx context.Context, s artifact.Switch) (artifact.Readiness, error) {
 	w, err := t.get(ctx)
 	if err != nil {
-		return notRead(ctx, err)
+		return NotRead(ctx, err)
 	}
 	known := []artifact.ID{s.To.ID}
 	if s.From != nil {
@@ -24,7 +24,7 @@ func (t *Target) Ready(ctx context.Context, s artifact.Switch) (artifact.Readine
 	}
 	o, err := t.see(ctx, w, known)
 	if err != nil {
-		return notRead(ctx, err)
+		return NotRead(ctx, err)
 	}
 	switch {
 	case o.Sight == artifact.Unknown:
@@ -63,8 +63,9 @@ func (t *Target) Ready(ctx context.Context, s artifact.Switch) (artifact.Readine
 	return t.readiness(v, o, v.Verified || seen && v.Counts.Ready > 0), nil
 }
 
-// notRead is what a failed read means for what comes up.
-func notRead(ctx context.Context, err error) (artifact.Readiness, error) {
+// NotRead is what a failed read means for what comes up. The error is ctx's
+// cause.
+func NotRead(ctx context.Context, err error) (artifact.Readiness, error) {
 	if ctx.Err() != nil {
 		return artifact.Readiness{}, context.Cause(ctx)
 	}
